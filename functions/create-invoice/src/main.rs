@@ -1,0 +1,2 @@
+//! The create-invoice function.
+fn main() {}

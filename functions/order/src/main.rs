@@ -1,0 +1,2 @@
+//! The order function.
+fn main() {}

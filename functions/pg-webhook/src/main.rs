@@ -1,0 +1,2 @@
+//! The pg-webhook function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The receipt function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The refund function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The send-status function.
+fn main() {}
