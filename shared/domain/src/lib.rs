@@ -1,1 +1,21 @@
-//! Chatbill domain.
+#![doc = include_str!("../README.md")]
+
+pub mod bill;
+pub mod connector;
+pub mod contact;
+pub mod delivery;
+pub mod event;
+pub mod fault;
+pub mod http;
+pub mod ids;
+pub mod json;
+pub mod message;
+pub mod money;
+pub mod order;
+pub mod payment;
+pub mod ports;
+pub mod signature;
+pub mod tenant;
+pub mod time;
+pub mod token;
+pub mod webhook;

@@ -1,0 +1,121 @@
+//! Whom to reach: a phone number that never appears in full in a log line or an error.
+
+use serde::{Deserialize, Serialize};
+
+/// A phone number in E.164 form, `+919876543210`. Its `Display` and `Debug` are masked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Msisdn(String);
+
+/// The text is not a phone number we can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", Msisdn::RULE)]
+pub struct InvalidMsisdn;
+
+impl Msisdn {
+    /// The rule in words.
+    pub const RULE: &str = "a phone number in E.164 form, + and 8 to 15 digits; an Indian mobile is +91 and ten digits beginning with 6 to 9";
+
+    /// Checks the text and takes it.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidMsisdn> {
+        let text = text.into();
+        let digits = text.strip_prefix('+').ok_or(InvalidMsisdn)?;
+        let shape = (8..=15).contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && !digits.starts_with('0');
+        let indian = match digits.strip_prefix("91") {
+            Some(national) => {
+                national.len() == 10 && matches!(national.as_bytes().first(), Some(b'6'..=b'9'))
+            }
+            None => true,
+        };
+        if shape && indian {
+            Ok(Self(text))
+        } else {
+            Err(InvalidMsisdn)
+        }
+    }
+
+    /// With the plus, as most APIs want it. Personal data: only for a provider's request.
+    #[must_use]
+    pub fn e164(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the plus, as WhatsApp names accounts. Personal data: only for a provider's request.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        self.0.trim_start_matches('+')
+    }
+
+    /// Country code and last four digits; what is between is hidden.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let digits = self.digits();
+        let tail = digits
+            .get(digits.len().saturating_sub(4)..)
+            .unwrap_or_default();
+        let head = digits.get(..2).unwrap_or_default();
+        format!(
+            "+{head}{}{tail}",
+            "•".repeat(digits.len().saturating_sub(6))
+        )
+    }
+}
+
+impl std::fmt::Display for Msisdn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+impl std::fmt::Debug for Msisdn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Msisdn({})", self.masked())
+    }
+}
+
+impl TryFrom<String> for Msisdn {
+    type Error = InvalidMsisdn;
+    fn try_from(text: String) -> Result<Self, InvalidMsisdn> {
+        Self::parse(text)
+    }
+}
+
+impl From<Msisdn> for String {
+    fn from(phone: Msisdn) -> String {
+        phone.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reachable_numbers_are_taken() {
+        for good in ["+919876543210", "+14155550123", "+4930123456"] {
+            assert!(Msisdn::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "919876543210",
+            "+91987654321",
+            "+915876543210",
+            "+9198765432100",
+            "",
+            "+",
+            "+0123456789",
+            "+91 98765 43210",
+            "+९१9876543210",
+        ] {
+            assert!(Msisdn::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn it_is_never_printed_in_full() {
+        let phone = Msisdn::parse("+919876543210").unwrap();
+        assert_eq!(phone.to_string(), "+91••••••3210");
+        assert_eq!(format!("{phone:?}"), "Msisdn(+91••••••3210)");
+    }
+}

@@ -1,0 +1,218 @@
+//! What can happen to an order. An order is its bill and a list of these, in the sequence they were stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contact::Msisdn;
+use crate::ids::ReferenceId;
+use crate::message::{Form, Fulfilment, MessageKey, Report, SendFailure};
+use crate::payment::{Closed, PaymentReport, Started};
+use crate::time::Millis;
+
+/// One fact. Field names are one letter on the wire because every write to an order is paid by its size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "e", rename_all = "snake_case")]
+pub enum Event {
+    /// The bill was taken. The first event of every order.
+    Created,
+    /// The gateway made a link or an intent.
+    Started(Started),
+    /// The gateway refused to; the same bill posted again tries anew.
+    StartRefused {
+        /// The gateway's code.
+        #[serde(rename = "c")]
+        code: String,
+        /// The gateway's words.
+        #[serde(rename = "t")]
+        detail: String,
+    },
+    /// A report about an attempt to pay.
+    Payment(PaymentReport),
+    /// The gateway closed its link.
+    Closed {
+        /// Why.
+        #[serde(rename = "r")]
+        reason: Closed,
+    },
+    /// Our own clock ran out.
+    Expired,
+    /// The shop changed the fulfilment.
+    Fulfilment {
+        /// The new state.
+        #[serde(rename = "f")]
+        to: Fulfilment,
+        /// Shown to the customer.
+        #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+    },
+    /// The shop asked to send the bill again.
+    Resend {
+        /// Which sending this is; the first one was 1.
+        #[serde(rename = "n")]
+        number: u32,
+        /// The reference of this sending at the messaging provider.
+        #[serde(rename = "r")]
+        reference: ReferenceId,
+        /// A corrected number, used from now on.
+        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+        to: Option<Msisdn>,
+    },
+    /// A try to send a message begins. Written before the provider is called, so that a crash leaves a trace.
+    Try {
+        /// Which message.
+        #[serde(rename = "m")]
+        message: MessageKey,
+        /// Which try, from 1.
+        #[serde(rename = "n")]
+        attempt: u32,
+        /// In which form.
+        #[serde(rename = "f")]
+        form: Form,
+        /// A template stands by should the 24-hour window turn out closed.
+        #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+        fallback: bool,
+    },
+    /// The provider took it.
+    Sent {
+        /// Which message.
+        #[serde(rename = "m")]
+        message: MessageKey,
+        /// Which try.
+        #[serde(rename = "n")]
+        attempt: u32,
+        /// The provider's id of it.
+        #[serde(rename = "i")]
+        id: String,
+    },
+    /// The try failed.
+    SendFailed {
+        /// Which message.
+        #[serde(rename = "m")]
+        message: MessageKey,
+        /// Which try.
+        #[serde(rename = "n")]
+        attempt: u32,
+        /// Why.
+        #[serde(rename = "x")]
+        failure: SendFailure,
+        /// When it is tried again; `None` when it is given up (or goes out as a template instead).
+        #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+        again_at: Option<Millis>,
+    },
+    /// It is not needed any more.
+    Skipped {
+        /// Which message.
+        #[serde(rename = "m")]
+        message: MessageKey,
+        /// Why.
+        #[serde(rename = "w")]
+        why: String,
+    },
+    /// The provider reports about a message it took.
+    Report {
+        /// Which message.
+        #[serde(rename = "m")]
+        message: MessageKey,
+        /// Which try.
+        #[serde(rename = "n")]
+        attempt: u32,
+        /// What it says.
+        #[serde(rename = "r")]
+        report: Report,
+    },
+}
+
+/// A fact with its time and who brought it. On the wire an array `[milliseconds, "by", {…}]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Millis, String, Event)", into = "(Millis, String, Event)")]
+pub struct Recorded {
+    /// When it was stored.
+    pub at: Millis,
+    /// Who brought it: `pos:<key id>`, a vendor's name, or one of our functions.
+    pub by: String,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Recorded {
+    /// An event with its time and bringer.
+    pub fn new(at: Millis, by: impl Into<String>, event: Event) -> Self {
+        Self {
+            at,
+            by: by.into(),
+            event,
+        }
+    }
+}
+
+impl From<(Millis, String, Event)> for Recorded {
+    fn from((at, by, event): (Millis, String, Event)) -> Self {
+        Self { at, by, event }
+    }
+}
+
+impl From<Recorded> for (Millis, String, Event) {
+    fn from(r: Recorded) -> Self {
+        (r.at, r.by, r.event)
+    }
+}
+
+/// Keeps a repeated event from being stored twice: one text per fact, e.g. `pay_N1:captured`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once(String);
+
+impl Once {
+    /// For a report about an attempt to pay. Several webhooks tell of the same fact; they share this.
+    #[must_use]
+    pub fn payment(report: &PaymentReport) -> Self {
+        let status = match report.status {
+            crate::payment::AttemptStatus::Pending => "p",
+            crate::payment::AttemptStatus::Failed => "f",
+            crate::payment::AttemptStatus::Authorized => "a",
+            crate::payment::AttemptStatus::Captured => "c",
+        };
+        // The amount is part of it: a report with another amount is another fact, and must be seen.
+        Self(format!(
+            "{}:{status}:{}",
+            report.payment_id,
+            report.amount.get()
+        ))
+    }
+
+    /// For a try to send.
+    #[must_use]
+    pub fn attempt(message: &MessageKey, attempt: u32) -> Self {
+        Self(format!("t:{message}:{attempt}"))
+    }
+
+    /// For the end of a try to send.
+    #[must_use]
+    pub fn outcome(message: &MessageKey, attempt: u32) -> Self {
+        Self(format!("o:{message}:{attempt}"))
+    }
+
+    /// For a delivery report.
+    #[must_use]
+    pub fn report(message: &MessageKey, attempt: u32, report: &Report) -> Self {
+        let what = match report {
+            Report::Progress(p) => match p {
+                crate::message::Progress::Sent => "s",
+                crate::message::Progress::Delivered => "d",
+                crate::message::Progress::Read => "r",
+            },
+            Report::Failed(f) => f.code.as_str(),
+        };
+        Self(format!("r:{message}:{attempt}:{what}"))
+    }
+
+    /// For a fact that can happen once in an order's life.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

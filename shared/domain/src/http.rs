@@ -1,0 +1,186 @@
+//! HTTP as plain values. Connectors build calls and read answers; who holds the socket is not their business.
+
+use secrecy::SecretString;
+
+/// The HTTP methods vendors ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// POST
+    Post,
+    /// PATCH
+    Patch,
+}
+
+impl Method {
+    /// The method's name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// One request to a vendor, complete but not sent.
+#[derive(Debug, Clone)]
+pub struct HttpCall {
+    /// Vendor and operation for logs and faults, e.g. `razorpay.create_link`.
+    pub label: &'static str,
+    /// Method.
+    pub method: Method,
+    /// Absolute URL. Never holds a secret or a phone number that a log could show.
+    pub url: String,
+    /// The `Authorization` header's value. Printed as redacted.
+    pub authorization: Option<SecretString>,
+    /// Further headers (no secrets).
+    pub headers: Vec<(&'static str, String)>,
+    /// Content type and bytes.
+    pub body: Option<(String, Vec<u8>)>,
+}
+
+impl HttpCall {
+    /// A call without a body.
+    pub fn get(label: &'static str, url: impl Into<String>, authorization: SecretString) -> Self {
+        Self {
+            label,
+            method: Method::Get,
+            url: url.into(),
+            authorization: Some(authorization),
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    /// A POST of a JSON document.
+    pub fn post_json(
+        label: &'static str,
+        url: impl Into<String>,
+        authorization: SecretString,
+        body: &serde_json::Value,
+    ) -> Self {
+        Self {
+            method: Method::Post,
+            body: Some(("application/json".to_owned(), body.to_string().into_bytes())),
+            ..Self::get(label, url, authorization)
+        }
+    }
+}
+
+/// What a vendor answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpReply {
+    /// HTTP status code.
+    pub status: u16,
+    /// The `Retry-After` header in seconds, when it was there and a number.
+    pub retry_after: Option<u32>,
+    /// The body, cut at a limit the client sets.
+    pub body: Vec<u8>,
+}
+
+impl HttpReply {
+    /// The body as JSON, if it is.
+    #[must_use]
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Status 200 to 299.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// What became of a call. The difference between the last two decides whether it may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The vendor answered.
+    Reply(HttpReply),
+    /// The request never left: always safe to repeat.
+    NotSent(String),
+    /// The request left and no answer came: the vendor may or may not have acted.
+    Lost(String),
+}
+
+/// A connector's next move in a conversation with its vendor, given all answers so far.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Make this call and come back with its answer.
+    Call(Box<HttpCall>),
+    /// The conversation is over.
+    Done(Result<T, CallError>),
+}
+
+impl<T> Step<T> {
+    /// Ends the conversation with a result.
+    pub fn done(value: T) -> Self {
+        Self::Done(Ok(value))
+    }
+
+    /// Ends the conversation with a failure.
+    pub fn failed(error: CallError) -> Self {
+        Self::Done(Err(error))
+    }
+
+    /// Goes on with a call.
+    #[must_use]
+    pub fn call(call: HttpCall) -> Self {
+        Self::Call(Box::new(call))
+    }
+}
+
+/// How a conversation with a vendor failed. The kinds differ in what may be done next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing reached the vendor, or it said it did nothing and may be asked again (429, 5xx that promise it).
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// For logs.
+        reason: String,
+        /// The vendor's own wish, seconds.
+        retry_after: Option<u32>,
+    },
+    /// The vendor understood and said no. Asking again with the same content is pointless.
+    #[error("refused ({code}): {reason}")]
+    Rejected {
+        /// The vendor's code.
+        code: String,
+        /// The vendor's words.
+        reason: String,
+    },
+    /// The request left and nobody knows what happened. Never repeated blindly.
+    #[error("outcome unknown: {reason}")]
+    Unknown {
+        /// For logs.
+        reason: String,
+    },
+    /// The vendor does not offer this.
+    #[error("not offered: {0}")]
+    Unsupported(&'static str),
+}
+
+/// A conversation may take at most this many calls; more is a bug in a connector.
+pub const MAX_CALLS: usize = 6;
+
+/// Runs a conversation: asks `next` what to do with the answers so far, sends, and so on until it is done.
+pub async fn converse<T, H: crate::ports::HttpSend>(
+    http: &H,
+    next: impl Fn(&[Answer]) -> Step<T> + Send,
+) -> Result<T, CallError> {
+    let mut answers = Vec::new();
+    loop {
+        match next(&answers) {
+            Step::Done(result) => return result,
+            Step::Call(call) if answers.len() < MAX_CALLS => answers.push(http.send(&call).await),
+            Step::Call(call) => {
+                return Err(CallError::Unknown {
+                    reason: format!("{} went on without end", call.label),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,799 @@
+//! An order: its bill, its terms, its events, and everything that follows from them.
+//!
+//! State is never stored; [`Order::new`] computes it by applying the events in the sequence they were written. Applying is
+//! total: an event that no longer fits (a repeated capture, a late failure, a report for a message already read) changes nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bill::Bill;
+use crate::contact::Msisdn;
+use crate::delivery;
+use crate::event::{Event, Recorded};
+use crate::ids::{OrderKey, ReferenceId};
+use crate::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure};
+use crate::money::Paise;
+use crate::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, Started};
+use crate::tenant::LatePayment;
+use crate::time::Millis;
+
+/// What was agreed when the bill was taken. A later change of the tenant's document does not change old orders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// How it is paid.
+    #[serde(rename = "m")]
+    pub mode: PaymentMode,
+    /// At which gateway.
+    #[serde(rename = "g")]
+    pub gateway: String,
+    /// Which channel tells the customer: `whatsapp` or `sms`.
+    #[serde(rename = "k")]
+    pub channel: String,
+    /// Which provider.
+    #[serde(rename = "v")]
+    pub provider: String,
+    /// Fulfilment once paid.
+    #[serde(rename = "c")]
+    pub on_captured: Fulfilment,
+    /// What happens to late money.
+    #[serde(rename = "l")]
+    pub late_payment: LatePayment,
+    /// The receipt link goes out as a message of its own.
+    #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
+    pub receipt_message: bool,
+    /// The receipt page's address.
+    #[serde(rename = "u")]
+    pub receipt_url: String,
+}
+
+/// What is written once, when the order is created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The bill.
+    #[serde(rename = "b")]
+    pub bill: Bill,
+    /// The terms.
+    #[serde(rename = "t")]
+    pub terms: Terms,
+    /// [`Bill::hash`].
+    #[serde(rename = "h")]
+    pub hash: String,
+    /// When it was taken.
+    #[serde(rename = "c")]
+    pub created_at: Millis,
+    /// When it ends.
+    #[serde(rename = "x")]
+    pub expires_at: Millis,
+}
+
+/// An order about to be created.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its key.
+    pub key: OrderKey,
+    /// Its contents.
+    pub contents: Contents,
+    /// Its first event.
+    pub created: Recorded,
+    /// When it is to be looked at if nothing else happens.
+    pub due: Millis,
+}
+
+/// Where the money is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    /// Not paid.
+    Pending,
+    /// Every attempt so far failed. Not the end.
+    Failed,
+    /// Paid.
+    Captured,
+    /// Some of it went back.
+    PartiallyRefunded,
+    /// All of it went back.
+    Refunded,
+    /// Called off before it was paid.
+    Canceled,
+    /// Not paid in time.
+    Expired,
+}
+
+impl PaymentStatus {
+    /// The word in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Captured => "captured",
+            Self::PartiallyRefunded => "partially_refunded",
+            Self::Refunded => "refunded",
+            Self::Canceled => "canceled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Money was taken, whatever happened to it later.
+    #[must_use]
+    pub const fn is_paid(self) -> bool {
+        matches!(
+            self,
+            Self::Captured | Self::PartiallyRefunded | Self::Refunded
+        )
+    }
+
+    /// Money may still come in the regular way.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Failed)
+    }
+}
+
+/// Why an order needs a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// A verified report speaks of another amount.
+    AmountMismatch,
+    /// A verified report speaks of another currency.
+    CurrencyMismatch,
+    /// Money came after cancellation or expiry.
+    LatePayment,
+    /// Money came twice.
+    DoublePayment,
+}
+
+impl Hold {
+    /// The word in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AmountMismatch => "amount_mismatch",
+            Self::CurrencyMismatch => "currency_mismatch",
+            Self::LatePayment => "late_payment",
+            Self::DoublePayment => "double_payment",
+        }
+    }
+}
+
+/// An attempt to pay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The latest report that counts.
+    pub report: PaymentReport,
+    /// Whether it pays this order.
+    pub counted: bool,
+    /// When we first heard of it.
+    pub seen_at: Millis,
+}
+
+/// Where a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageStatus {
+    /// To be sent.
+    Queued,
+    /// A try has begun and not ended: the provider is being asked, or we crashed.
+    Sending,
+    /// The last try failed and another will follow.
+    Retrying,
+    /// The last try's answer was lost.
+    Unknown,
+    /// The provider took it.
+    Sent,
+    /// It is on the phone.
+    Delivered,
+    /// It was seen.
+    Read,
+    /// Given up.
+    Failed,
+    /// Not needed any more.
+    Skipped,
+}
+
+impl MessageStatus {
+    /// The word in the API. Our finer distinctions of "not sent yet" are `queued` to the outside.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued | Self::Sending | Self::Retrying => "queued",
+            Self::Unknown => "unknown",
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Nothing more has to be done to send it.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        matches!(
+            self,
+            Self::Sent | Self::Delivered | Self::Read | Self::Failed | Self::Skipped
+        )
+    }
+}
+
+/// One message an order owes its customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its name.
+    pub key: MessageKey,
+    /// Where it is.
+    pub status: MessageStatus,
+    /// Tries begun.
+    pub attempts: u32,
+    /// Tries that ended in failure.
+    pub failures: u32,
+    /// Since when it is owed.
+    pub since: Millis,
+    /// When the last try began.
+    pub tried_at: Option<Millis>,
+    /// When the next try is planned.
+    pub again_at: Option<Millis>,
+    /// When the provider took it.
+    pub sent_at: Option<Millis>,
+    /// Form of the last try.
+    pub form: Option<Form>,
+    /// The next try must be the template.
+    pub template_next: bool,
+    /// The provider's id.
+    pub provider_id: Option<String>,
+    /// The last failure.
+    pub failure: Option<SendFailure>,
+    /// A template stands by.
+    fallback: bool,
+}
+
+impl Message {
+    fn new(key: MessageKey, since: Millis) -> Self {
+        Self {
+            key,
+            status: MessageStatus::Queued,
+            attempts: 0,
+            failures: 0,
+            since,
+            tried_at: None,
+            again_at: None,
+            sent_at: None,
+            form: None,
+            template_next: false,
+            provider_id: None,
+            failure: None,
+            fallback: false,
+        }
+    }
+}
+
+/// An order as it stands.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Its key.
+    pub key: OrderKey,
+    /// What was written at creation.
+    pub contents: Contents,
+    /// Everything that happened, in the sequence it was stored.
+    pub events: Vec<Recorded>,
+    /// When it is due to be looked at, as stored.
+    pub due: Option<Millis>,
+    /// How often it was looked at since its last change, in vain.
+    pub checks: u32,
+    /// The link or intent, once the gateway made one.
+    pub started: Option<Started>,
+    /// The gateway's refusal to make one, if that is how it stands.
+    pub refusal: Option<(String, String)>,
+    /// Attempts to pay, by the gateway's payment id.
+    pub attempts: BTreeMap<String, Attempt>,
+    /// Fulfilment.
+    pub fulfilment: Fulfilment,
+    /// Holds with the time they came up.
+    pub holds: Vec<(Hold, Millis)>,
+    /// Messages in the sequence they became due.
+    pub messages: Vec<Message>,
+    /// Where messages go: the customer's number, or the corrected one.
+    pub phone: Msisdn,
+    /// The reference of the latest sending of the bill.
+    pub message_reference: ReferenceId,
+    closed: Option<(Closed, Millis)>,
+    captured: Option<(String, Millis)>,
+    refunded: Paise,
+    fulfilment_changes: u32,
+    resends: u32,
+}
+
+impl Order {
+    /// Computes the order from what is stored.
+    #[must_use]
+    pub fn new(
+        key: OrderKey,
+        contents: Contents,
+        events: Vec<Recorded>,
+        due: Option<Millis>,
+        checks: u32,
+    ) -> Self {
+        let mut order = Self {
+            phone: contents.bill.customer.phone.clone(),
+            message_reference: contents.bill.reference.clone(),
+            key,
+            contents,
+            events: Vec::new(),
+            due,
+            checks,
+            started: None,
+            refusal: None,
+            attempts: BTreeMap::new(),
+            fulfilment: Fulfilment::Pending,
+            holds: Vec::new(),
+            messages: Vec::new(),
+            closed: None,
+            captured: None,
+            refunded: Paise::ZERO,
+            fulfilment_changes: 0,
+            resends: 1,
+        };
+        for recorded in &events {
+            order.apply(recorded);
+        }
+        order.events = events;
+        order
+    }
+
+    /// The bill.
+    #[must_use]
+    pub fn bill(&self) -> &Bill {
+        &self.contents.bill
+    }
+
+    /// The terms.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.contents.terms
+    }
+
+    /// When it ends: the gateway's own time once there is a link.
+    #[must_use]
+    pub fn expires_at(&self) -> Millis {
+        self.started
+            .as_ref()
+            .map_or(self.contents.expires_at, |s| s.expires_at)
+    }
+
+    /// The customer can pay: there is a link, or none is needed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.terms().mode == PaymentMode::PaymentGateway || self.started.is_some()
+    }
+
+    /// Where the money is.
+    #[must_use]
+    pub fn payment_status(&self) -> PaymentStatus {
+        if self.captured.is_some() {
+            return if self.refunded == Paise::ZERO {
+                PaymentStatus::Captured
+            } else if self.refunded < self.captured_amount() {
+                PaymentStatus::PartiallyRefunded
+            } else {
+                PaymentStatus::Refunded
+            };
+        }
+        match self.closed {
+            Some((Closed::Canceled, _)) => PaymentStatus::Canceled,
+            Some((Closed::Expired, _)) => PaymentStatus::Expired,
+            None => {
+                let all_failed = !self.attempts.is_empty()
+                    && self
+                        .attempts
+                        .values()
+                        .all(|a| a.report.status == AttemptStatus::Failed);
+                if all_failed {
+                    PaymentStatus::Failed
+                } else {
+                    PaymentStatus::Pending
+                }
+            }
+        }
+    }
+
+    /// What pays this order: captured and counted, in paise. At most the bill's total.
+    #[must_use]
+    pub fn captured_amount(&self) -> Paise {
+        if self.captured.is_some() {
+            self.bill().total
+        } else {
+            Paise::ZERO
+        }
+    }
+
+    /// Refunded so far.
+    #[must_use]
+    pub fn refunded_amount(&self) -> Paise {
+        self.refunded
+    }
+
+    /// The payment that counts, and when it was made.
+    #[must_use]
+    pub fn payment(&self) -> Option<(&str, Millis)> {
+        self.captured.as_ref().map(|(id, at)| (id.as_str(), *at))
+    }
+
+    /// A message by name.
+    #[must_use]
+    pub fn message(&self, key: &MessageKey) -> Option<&Message> {
+        self.messages.iter().find(|m| &m.key == key)
+    }
+
+    /// The number of the next sending of the bill.
+    #[must_use]
+    pub fn next_resend(&self) -> u32 {
+        self.resends.saturating_add(1)
+    }
+
+    /// Messages to put on the queue: owed and never tried, to be tried now as a template, or failed after the provider had
+    /// taken them. A task that is queued twice is harmless.
+    pub fn to_queue(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter().filter(|m| {
+            m.status == MessageStatus::Queued
+                || (m.status == MessageStatus::Retrying && m.provider_id.is_some())
+        })
+    }
+
+    fn apply(&mut self, recorded: &Recorded) {
+        let at = recorded.at;
+        match &recorded.event {
+            Event::Created => {
+                if self.is_ready() {
+                    self.owe(MessageKey::Invoice(1), at);
+                }
+            }
+            Event::Started(started) => {
+                if self.started.is_none() {
+                    self.started = Some(started.clone());
+                    self.refusal = None;
+                    self.owe(MessageKey::Invoice(1), at);
+                }
+            }
+            Event::StartRefused { code, detail } => {
+                if self.started.is_none() {
+                    self.refusal = Some((code.clone(), detail.clone()));
+                }
+            }
+            Event::Payment(report) => self.apply_payment(report, at),
+            Event::Closed { reason } => self.close(*reason, at),
+            Event::Expired => self.close(Closed::Expired, at),
+            Event::Fulfilment { to, description: _ } => self.apply_fulfilment(*to, at),
+            Event::Resend {
+                number,
+                reference,
+                to,
+            } => {
+                if *number > self.resends {
+                    self.resends = *number;
+                    self.message_reference = reference.clone();
+                    if let Some(phone) = to {
+                        self.phone = phone.clone();
+                    }
+                    self.owe(MessageKey::Invoice(*number), at);
+                }
+            }
+            Event::Try {
+                message,
+                attempt,
+                form,
+                fallback,
+            } => {
+                if let Some(m) = self.message_mut(message)
+                    && *attempt > m.attempts
+                {
+                    m.attempts = *attempt;
+                    m.status = MessageStatus::Sending;
+                    m.tried_at = Some(at);
+                    m.again_at = None;
+                    m.form = Some(*form);
+                    m.fallback = *fallback;
+                    m.template_next = false;
+                }
+            }
+            Event::Sent {
+                message,
+                attempt,
+                id,
+            } => {
+                if let Some(m) = self.message_mut(message)
+                    && *attempt == m.attempts
+                {
+                    m.provider_id = Some(id.clone());
+                    m.sent_at = Some(at);
+                    if matches!(m.status, MessageStatus::Sending | MessageStatus::Unknown) {
+                        m.status = MessageStatus::Sent;
+                    }
+                }
+            }
+            Event::SendFailed {
+                message,
+                attempt,
+                failure,
+                again_at,
+            } => {
+                if let Some(m) = self.message_mut(message)
+                    && *attempt == m.attempts
+                    && m.status == MessageStatus::Sending
+                {
+                    m.fail(failure, *again_at);
+                }
+            }
+            Event::Skipped { message, why: _ } => {
+                if let Some(m) = self.message_mut(message)
+                    && !m.status.is_settled()
+                {
+                    m.status = MessageStatus::Skipped;
+                }
+            }
+            Event::Report {
+                message,
+                attempt,
+                report,
+            } => self.apply_report(message, *attempt, report, at),
+        }
+    }
+
+    /// A change of fulfilment that WhatsApp's rules do not allow is ignored; who asks for one is told before it is stored.
+    fn apply_fulfilment(&mut self, to: Fulfilment, at: Millis) {
+        let allowed = self.fulfilment.may_become(to)
+            && !(to == Fulfilment::Canceled && self.captured.is_some());
+        if !allowed {
+            return;
+        }
+        self.fulfilment = to;
+        self.fulfilment_changes = self.fulfilment_changes.saturating_add(1);
+        self.owe(MessageKey::Status(self.fulfilment_changes), at);
+        if to == Fulfilment::Canceled {
+            self.close(Closed::Canceled, at);
+        }
+    }
+
+    fn close(&mut self, reason: Closed, at: Millis) {
+        if self.captured.is_none() && self.closed.is_none() {
+            self.closed = Some((reason, at));
+        }
+    }
+
+    fn apply_payment(&mut self, report: &PaymentReport, at: Millis) {
+        if report.currency != "INR" {
+            self.hold(Hold::CurrencyMismatch, at);
+            return;
+        }
+        if report.amount != self.contents.bill.total {
+            // A failed or begun attempt over another amount moves no money; it is still not ours.
+            if report.status >= AttemptStatus::Authorized {
+                self.hold(Hold::AmountMismatch, at);
+            }
+            return;
+        }
+        let attempt = self
+            .attempts
+            .entry(report.payment_id.clone())
+            .or_insert_with(|| Attempt {
+                report: report.clone(),
+                counted: false,
+                seen_at: at,
+            });
+        if report.status > attempt.report.status {
+            attempt.report = report.clone();
+        }
+        if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
+            self.count(&report.payment_id.clone(), report.at.unwrap_or(at), at);
+        }
+    }
+
+    /// Money arrived. It pays the order, or the terms say what becomes of it.
+    fn count(&mut self, payment_id: &str, paid_at: Millis, at: Millis) {
+        if let Some((first, _)) = &self.captured {
+            if first != payment_id {
+                self.hold(Hold::DoublePayment, at);
+            }
+            return;
+        }
+        // Paid in time counts as in time, even if the news is late.
+        let late = self
+            .closed
+            .is_some_and(|(_, closed_at)| paid_at > closed_at);
+        if late && self.terms().late_payment != LatePayment::Accept {
+            self.hold(Hold::LatePayment, at);
+            return;
+        }
+        if let Some(attempt) = self.attempts.get_mut(payment_id) {
+            attempt.counted = true;
+        }
+        self.captured = Some((payment_id.to_owned(), paid_at));
+        let target = self.terms().on_captured;
+        if self.fulfilment == Fulfilment::Pending {
+            self.fulfilment = target;
+        }
+        self.owe(MessageKey::Paid, at);
+        if self.terms().receipt_message {
+            self.owe(MessageKey::Receipt, at);
+        }
+    }
+
+    fn hold(&mut self, hold: Hold, at: Millis) {
+        if !self.holds.iter().any(|(h, _)| *h == hold) {
+            self.holds.push((hold, at));
+        }
+    }
+
+    fn owe(&mut self, key: MessageKey, since: Millis) {
+        if self.message(&key).is_none() {
+            self.messages.push(Message::new(key, since));
+        }
+    }
+
+    fn message_mut(&mut self, key: &MessageKey) -> Option<&mut Message> {
+        self.messages.iter_mut().find(|m| &m.key == key)
+    }
+
+    fn apply_report(&mut self, key: &MessageKey, attempt: u32, report: &Report, at: Millis) {
+        let Some(m) = self.message_mut(key) else {
+            return;
+        };
+        match report {
+            Report::Progress(progress) => {
+                let reported = match progress {
+                    Progress::Sent => MessageStatus::Sent,
+                    Progress::Delivered => MessageStatus::Delivered,
+                    Progress::Read => MessageStatus::Read,
+                };
+                // By rank: reports come in any order, and one attempt that arrived is enough.
+                if rank(reported) > rank(m.status) || m.status == MessageStatus::Failed {
+                    m.status = reported;
+                    m.sent_at = m.sent_at.or(Some(at));
+                    m.again_at = None;
+                    m.template_next = false;
+                }
+            }
+            Report::Failed(failure) => {
+                let current = attempt == m.attempts;
+                if current
+                    && rank(m.status) <= rank(MessageStatus::Sent)
+                    && m.status != MessageStatus::Failed
+                {
+                    // The provider took it and failed later. Some of these failures are worth another try.
+                    let wait =
+                        delivery::wait(m.failures.saturating_add(1), failure.remedy, MIDDLE_JITTER);
+                    m.fail(failure, wait.map(|seconds| at.plus_seconds(seconds.into())));
+                }
+            }
+        }
+    }
+
+    /// When somebody must look at this order again although nothing was heard, or `None` when nothing is outstanding.
+    #[must_use]
+    pub fn next_check(&self, now: Millis) -> Option<Millis> {
+        let messages = self.messages.iter().filter_map(|m| m.next_check(now));
+        messages.chain(self.payment_check(now)).min()
+    }
+
+    fn payment_check(&self, now: Millis) -> Option<Millis> {
+        let status = self.payment_status();
+        if !status.is_open() {
+            // Banks turn failed payments into captured ones up to five days later (Razorpay, "Late authorisation").
+            let (_, closed_at) = self.closed?;
+            let last = closed_at.plus_seconds(LATE_WINDOW);
+            let paid_late = self.holds.iter().any(|(h, _)| *h == Hold::LatePayment);
+            return (self.is_ready() && !paid_late && now < last)
+                .then(|| spaced(closed_at, now, LATE_LOOKUP).min(last));
+        }
+        if !self.is_ready() {
+            let since = self
+                .events
+                .last()
+                .map_or(self.contents.created_at, |e| e.at);
+            return Some(since.plus_seconds(START_PATIENCE));
+        }
+        let ends = self.expires_at().plus_seconds(EXPIRY_GRACE);
+        let step = FIRST_LOOKUPS
+            .get(usize::try_from(self.checks).unwrap_or(usize::MAX))
+            .copied()
+            .unwrap_or(LAST_LOOKUP);
+        let from = if self.checks == 0 {
+            self.contents.created_at
+        } else {
+            now
+        };
+        Some(from.plus_seconds(step).min(ends))
+    }
+}
+
+/// The order is looked at this long after creating its payment got stuck, in seconds.
+const START_PATIENCE: i64 = 60;
+/// Gateways are asked about an open payment after 5, then 10, 20 and 30 more minutes; after that hourly.
+const FIRST_LOOKUPS: [i64; 4] = [300, 600, 1200, 1800];
+/// Hourly.
+const LAST_LOOKUP: i64 = 3600;
+/// After the end: the webhook of a payment made in the last second gets two minutes before the order expires.
+const EXPIRY_GRACE: i64 = 120;
+/// How long money may still come for a closed order.
+const LATE_WINDOW: i64 = 5 * 24 * 3600;
+/// A closed order is looked up daily in that time.
+const LATE_LOOKUP: i64 = 24 * 3600;
+/// A queued message that nobody picked up is queued again after this, in seconds.
+const QUEUE_PATIENCE: i64 = 120;
+/// A planned retry that did not happen is queued again this long after its time.
+const RETRY_PATIENCE: i64 = 600;
+/// A try that neither ended nor was retried is looked at after this.
+const SENDING_PATIENCE: i64 = 900;
+/// A sent message whose delivery nobody reported is looked at for the last time after a day.
+pub const REPORT_PATIENCE: i64 = 24 * 3600;
+
+/// State is computed from events again and again, so this wait cannot be random.
+const MIDDLE_JITTER: u32 = 0;
+
+fn spaced(from: Millis, now: Millis, step: i64) -> Millis {
+    let passed = now.seconds_since(from).max(0);
+    let steps = passed.checked_div(step).unwrap_or(0).saturating_add(1);
+    from.plus_seconds(steps.saturating_mul(step))
+}
+
+impl Message {
+    fn fail(&mut self, failure: &SendFailure, again_at: Option<Millis>) {
+        self.failures = self.failures.saturating_add(1);
+        self.failure = Some(failure.clone());
+        self.again_at = again_at;
+        let template = failure.remedy == Remedy::UseTemplate
+            && self.form == Some(Form::Interactive)
+            && self.fallback;
+        self.status = if template {
+            self.template_next = true;
+            MessageStatus::Queued
+        } else if again_at.is_some() {
+            if failure.remedy == Remedy::Unknown {
+                MessageStatus::Unknown
+            } else {
+                MessageStatus::Retrying
+            }
+        } else {
+            MessageStatus::Failed
+        };
+    }
+
+    fn next_check(&self, now: Millis) -> Option<Millis> {
+        match self.status {
+            MessageStatus::Queued => {
+                let since = if self.template_next {
+                    self.tried_at
+                } else {
+                    None
+                };
+                Some(since.unwrap_or(self.since).plus_seconds(QUEUE_PATIENCE))
+            }
+            MessageStatus::Sending => self.tried_at.map(|t| t.plus_seconds(SENDING_PATIENCE)),
+            MessageStatus::Retrying | MessageStatus::Unknown => {
+                self.again_at.map(|t| t.plus_seconds(RETRY_PATIENCE))
+            }
+            MessageStatus::Sent => self
+                .sent_at
+                .map(|t| t.plus_seconds(REPORT_PATIENCE))
+                .filter(|last| now < *last),
+            MessageStatus::Delivered
+            | MessageStatus::Read
+            | MessageStatus::Failed
+            | MessageStatus::Skipped => None,
+        }
+    }
+}
+
+/// Reports raise a message's state, never lower it.
+const fn rank(status: MessageStatus) -> u8 {
+    match status {
+        MessageStatus::Queued
+        | MessageStatus::Sending
+        | MessageStatus::Retrying
+        | MessageStatus::Unknown
+        | MessageStatus::Skipped => 0,
+        MessageStatus::Sent | MessageStatus::Failed => 1,
+        MessageStatus::Delivered => 2,
+        MessageStatus::Read => 3,
+    }
+}

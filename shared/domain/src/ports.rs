@@ -1,0 +1,230 @@
+//! What the use cases need from outside, each small enough to say which permission it takes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Once, Recorded};
+use crate::http::{Answer, HttpCall};
+use crate::ids::{OrderKey, ReferenceId, TenantId};
+use crate::message::MessageKey;
+use crate::order::{Draft, Order};
+use crate::tenant::Tenant;
+use crate::time::Millis;
+
+/// The store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Throttled, unreachable or failing: ask again.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be read; a person must look.
+    #[error("stored order is corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// What creating an order found.
+#[derive(Debug)]
+pub enum Created {
+    /// It is new. Events that arrived before it (parked webhooks) are in it already.
+    New(Order),
+    /// There is an order of this number.
+    Existing(Order),
+    /// The number is the message reference of another order's re-sent bill.
+    Taken,
+}
+
+/// When an order is due to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Leave it as it is.
+    Keep,
+    /// At this moment at the latest.
+    At(Millis),
+    /// Nothing is outstanding.
+    Never,
+}
+
+/// Facts to add to an order in one write.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Refuses the whole write if this fact is stored already.
+    pub once: Option<Once>,
+    /// The facts.
+    pub events: Vec<Recorded>,
+    /// Refuses the write unless the order has exactly this many events (what was read is still so).
+    pub expect: Option<usize>,
+    /// The due index.
+    pub due: Due,
+}
+
+/// What became of an [`Append`].
+#[derive(Debug)]
+pub enum Appended {
+    /// Stored; the order as it is now.
+    Done(Order),
+    /// This fact was stored before; the order as it is.
+    Duplicate(Order),
+    /// Somebody else wrote first; the order as it is.
+    Stale(Order),
+    /// There is no such order.
+    Missing,
+    /// The reference is one of a re-sent bill; the order is this one.
+    Alias(ReferenceId),
+}
+
+/// Orders. Every operation is one round trip and touches one item.
+pub trait OrderStore: Sync {
+    /// Creates the order unless there is one. [DynamoDB: UpdateItem]
+    fn create(&self, draft: &Draft) -> impl Future<Output = Result<Created, StoreError>> + Send;
+
+    /// Reads an order, strongly consistent. An alias is followed by the caller. [GetItem]
+    fn load(
+        &self,
+        key: &OrderKey,
+    ) -> impl Future<Output = Result<Option<Order>, StoreError>> + Send;
+
+    /// Adds facts to an order. [UpdateItem]
+    fn append(
+        &self,
+        key: &OrderKey,
+        append: &Append,
+    ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// Keeps verified facts for an order that does not exist yet, 30 days from `now`; when the order exists after all,
+    /// they are added to it. [UpdateItem]
+    fn park(
+        &self,
+        key: &OrderKey,
+        once: &Once,
+        events: &[Recorded],
+        now: Millis,
+    ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
+
+    /// Reserves `alias` as a message reference of `key`. False when the name is in use. [UpdateItem]
+    fn alias(
+        &self,
+        alias: &ReferenceId,
+        key: &OrderKey,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Orders due before `now` in one shard of the index, at most `limit`. [Query on the index]
+    fn due(
+        &self,
+        shard: u8,
+        now: Millis,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<OrderKey>, StoreError>> + Send;
+
+    /// Changes when an order is due, and how often it has been checked in vain, unless it was written to since it was
+    /// read with `expect` events. False when it was. [UpdateItem]
+    fn reschedule(
+        &self,
+        key: &OrderKey,
+        expect: usize,
+        due: Due,
+        checks: u32,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// The due index is spread over this many partitions.
+pub const DUE_SHARDS: u8 = 8;
+
+/// Work for `send-status`: ids only. What to say is read from the order when it is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliverTask {
+    /// Version of this form, 1.
+    pub v: u8,
+    /// The merchant.
+    pub tenant_id: TenantId,
+    /// The order.
+    pub reference_id: ReferenceId,
+    /// The message.
+    pub message: MessageKey,
+    /// How many tries had been made when this was queued; makes a re-queued task a new one to the queue.
+    pub attempt: u32,
+}
+
+impl DeliverTask {
+    /// The order.
+    #[must_use]
+    pub fn key(&self) -> OrderKey {
+        OrderKey::new(self.tenant_id.clone(), self.reference_id.clone())
+    }
+
+    /// Keeps one order's messages in sequence.
+    #[must_use]
+    pub fn group(&self) -> String {
+        format!("{}:{}", self.tenant_id, self.reference_id)
+    }
+
+    /// Makes queueing the same task twice within five minutes harmless.
+    #[must_use]
+    pub fn deduplication(&self) -> String {
+        format!(
+            "{}:{}:{}:{}",
+            self.tenant_id, self.reference_id, self.message, self.attempt
+        )
+    }
+}
+
+/// The queue could not take the task.
+#[derive(Debug, thiserror::Error)]
+#[error("queue unavailable: {0}")]
+pub struct QueueError(pub String);
+
+/// Where `send-status` gets its work. [SQS: SendMessage]
+pub trait Queue: Sync {
+    /// Queues a task; true delivery order within one order.
+    fn send(&self, task: &DeliverTask) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// Makes calls to vendors. One call, one answer; never follows a redirect, never repeats on its own.
+pub trait HttpSend: Sync {
+    /// Sends the call.
+    fn send(&self, call: &HttpCall) -> impl Future<Output = Answer> + Send;
+}
+
+/// The tenant could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    /// Ask again.
+    #[error("tenant documents unavailable: {0}")]
+    Unavailable(String),
+    /// The document is invalid; a person must mend it.
+    #[error("tenant document invalid: {0}")]
+    Invalid(String),
+}
+
+/// Tenant documents. [SSM: GetParameter, cached 5 minutes]
+pub trait Tenants: Sync {
+    /// The tenant, if there is one.
+    fn find(
+        &self,
+        id: &TenantId,
+    ) -> impl Future<Output = Result<Option<Arc<Tenant>>, TenantError>> + Send;
+}
+
+/// Time.
+pub trait Clock: Sync {
+    /// Now.
+    fn now(&self) -> Millis;
+
+    /// Waits.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// Randomness for names and jitter.
+pub trait Random: Sync {
+    /// Sixteen unpredictable bytes.
+    fn bytes(&self) -> [u8; 16];
+
+    /// A number for jitter.
+    fn number(&self) -> u32 {
+        let [a, b, c, d, ..] = self.bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+}

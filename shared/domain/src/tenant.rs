@@ -1,0 +1,607 @@
+//! A tenant's document, as it stands in the parameter store. Reading it here is the check that onboarding runs first.
+//!
+//! Credentials stay opaque: which fields a vendor needs is the connector's business, so a new vendor does not touch this file.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use crate::fault::Fault;
+use crate::ids::TenantId;
+use crate::json::{self, Fields};
+use crate::message::{Form, Fulfilment, Template, Variable};
+use crate::payment::PaymentMode;
+use crate::signature::{same_bytes, sha256};
+
+/// What an API key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Post bills, read orders, change and resend them.
+    Invoices,
+    /// Refund.
+    Refunds,
+    /// Read the books.
+    Reports,
+}
+
+impl Scope {
+    /// The word in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invoices => "invoices",
+            Self::Refunds => "refunds",
+            Self::Reports => "reports",
+        }
+    }
+}
+
+/// An API key, known only by its hash.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// Its name, for logs and timelines.
+    pub id: String,
+    /// SHA-256 of the whole key.
+    pub sha256: [u8; 32],
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+}
+
+/// WhatsApp or SMS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// WhatsApp.
+    WhatsApp,
+    /// SMS.
+    Sms,
+}
+
+impl ChannelKind {
+    /// The word in documents and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WhatsApp => "whatsapp",
+            Self::Sms => "sms",
+        }
+    }
+}
+
+/// A vendor account: where it is and how to get in.
+#[derive(Clone)]
+pub struct Account {
+    /// Vendor's name.
+    pub vendor: String,
+    /// Replaces everything before the vendor's documented path.
+    pub base_url: Option<String>,
+    /// The document's `credentials` object; a connector reads it.
+    pub credentials: Credentials,
+}
+
+/// A credentials object. Printed as redacted.
+#[derive(Clone, Default)]
+pub struct Credentials(Map<String, Value>);
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials([redacted])")
+    }
+}
+
+impl Credentials {
+    /// Takes a JSON object.
+    #[must_use]
+    pub fn new(object: Map<String, Value>) -> Self {
+        Self(object)
+    }
+
+    /// Lets a connector read its fields; faults point into the tenant document at `pointer`.
+    pub fn read<T>(
+        &self,
+        pointer: &str,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Result<T, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let document = Value::Object(self.0.clone());
+        let value = json::object(&document, pointer, &mut faults, read);
+        match value {
+            Some(value) if faults.is_empty() => Ok(value),
+            _ => Err(faults),
+        }
+    }
+}
+
+/// A secret field of a credentials object.
+pub fn secret<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<SecretString> {
+    f.required_text(name, 8192).map(SecretString::from)
+}
+
+/// A list of secrets, current first; at least one.
+pub fn secrets<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<Vec<SecretString>> {
+    f.required(name)?;
+    let list = f.list(name)?;
+    let read: Option<Vec<SecretString>> = list
+        .iter()
+        .map(|v| {
+            v.as_str()
+                .filter(|t| !t.trim().is_empty())
+                .map(|t| SecretString::from(t.to_owned()))
+        })
+        .collect();
+    match read {
+        Some(secrets) if !secrets.is_empty() && secrets.len() <= 4 => Some(secrets),
+        _ => {
+            f.fault(
+                name,
+                "invalid",
+                "must be a list of 1 to 4 non-empty secrets, current first",
+            );
+            None
+        }
+    }
+}
+
+/// How the tenant's customers are told.
+#[derive(Clone)]
+pub struct ChannelSettings {
+    /// WhatsApp or SMS.
+    pub kind: ChannelKind,
+    /// The provider's account.
+    pub account: Account,
+    /// The sender's number or header.
+    pub from: String,
+    /// Template of the bill.
+    pub invoice: Option<Template>,
+    /// Template of a change of the order.
+    pub status: Option<Template>,
+    /// Template of the receipt link.
+    pub receipt: Option<Template>,
+    /// Which form is tried first when both are possible. Templates by default, because a walk-in customer has no open window.
+    pub form: Form,
+    /// Send an SMS when WhatsApp has definitely failed.
+    pub fallback_to_sms: bool,
+}
+
+/// How the tenant's customers pay.
+#[derive(Clone)]
+pub struct PaymentSettings {
+    /// Mode.
+    pub mode: PaymentMode,
+    /// The gateway's account.
+    pub account: Account,
+    /// The WhatsApp payment configuration's name, in mode `payment_gateway`.
+    pub configuration_name: Option<String>,
+}
+
+/// What happens to money that comes after cancellation or expiry, or twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatePayment {
+    /// It pays the order after all.
+    Accept,
+    /// It goes back.
+    Refund,
+    /// A person decides.
+    Hold,
+}
+
+/// A merchant.
+#[derive(Clone)]
+pub struct Tenant {
+    /// Its name in keys and URLs.
+    pub id: TenantId,
+    /// Its name for people.
+    pub display_name: String,
+    /// Its API keys.
+    pub api_keys: Vec<ApiKey>,
+    /// Secrets of receipt links, current first.
+    pub receipt_secrets: Vec<SecretString>,
+    /// How its customers are told.
+    pub channel: ChannelSettings,
+    /// How its customers pay.
+    pub payment: PaymentSettings,
+    /// Fulfilment an order goes to when it is paid.
+    pub on_captured: Fulfilment,
+    /// Late money.
+    pub late_payment: LatePayment,
+}
+
+impl std::fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenant")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tenant {
+    /// Reads a tenant document. `local` allows plain http to this machine, as the local stage needs.
+    pub fn read(text: &str, local: bool) -> Result<Self, Vec<Fault>> {
+        let document = json::parse(text.as_bytes()).map_err(|fault| vec![fault])?;
+        let mut faults = Vec::new();
+        let tenant = json::object(&document, "", &mut faults, |f| read_tenant(f, local));
+        match tenant {
+            Some(tenant) if faults.is_empty() => Ok(tenant),
+            _ => Err(faults),
+        }
+    }
+
+    /// The API key that was presented, if it is one of this tenant's. Compared by hash, in constant time.
+    #[must_use]
+    pub fn api_key(&self, presented: &str) -> Option<&ApiKey> {
+        let hash = sha256(presented.as_bytes());
+        self.api_keys.iter().fold(None, |found, key| {
+            if same_bytes(&key.sha256, &hash).is_some() {
+                Some(key)
+            } else {
+                found
+            }
+        })
+    }
+
+    /// The tenant an API key names: `cb_<tenant_id>_<random>`.
+    #[must_use]
+    pub fn named_by(key: &str) -> Option<TenantId> {
+        let (tenant, random) = key.strip_prefix("cb_")?.split_once('_')?;
+        if random.len() < 8 {
+            return None;
+        }
+        TenantId::parse(tenant).ok()
+    }
+
+    /// The secret new receipt links are made with.
+    #[must_use]
+    pub fn receipt_secret(&self) -> Option<&SecretString> {
+        self.receipt_secrets.first()
+    }
+}
+
+fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
+    let id = f.required("tenant_id").and_then(|_| {
+        f.parsed("tenant_id", |text| {
+            TenantId::parse(text).map_err(|_| TenantId::RULE)
+        })
+    });
+    let display_name = f.required_text("display_name", 60);
+    let api_keys = read_keys(f);
+    let receipt_secrets = secrets(f, "receipt_secrets");
+    if receipt_secrets
+        .iter()
+        .flatten()
+        .any(|s| s.expose_secret().len() < 16)
+    {
+        f.fault(
+            "receipt_secrets",
+            "too_short",
+            "each must have at least 16 characters",
+        );
+    }
+    let channel = f
+        .required("channel")
+        .and_then(|_| f.object("channel", |c| read_channel(c, local)));
+    let payment = f
+        .required("payment")
+        .and_then(|_| f.object("payment", |p| read_payment(p, local)));
+    let on_captured = match f.value("on_captured") {
+        None => Some(Fulfilment::Completed),
+        Some(_) => f.parsed("on_captured", |text| match text.as_str() {
+            "processing" => Ok(Fulfilment::Processing),
+            "completed" => Ok(Fulfilment::Completed),
+            _ => Err("processing or completed"),
+        }),
+    };
+    let late_payment = match f.value("late_payment") {
+        None => Some(LatePayment::Hold),
+        Some(_) => f.parsed("late_payment", |text| match text.as_str() {
+            "accept" => Ok(LatePayment::Accept),
+            "refund" => Ok(LatePayment::Refund),
+            "hold" => Ok(LatePayment::Hold),
+            _ => Err("accept, refund or hold"),
+        }),
+    };
+    if let (Some(channel), Some(payment)) = (&channel, &payment)
+        && channel.kind == ChannelKind::Sms
+        && payment.mode == PaymentMode::PaymentGateway
+    {
+        f.fault(
+            "payment",
+            "impossible",
+            "mode payment_gateway is a checkout inside WhatsApp; an SMS channel needs payment_link",
+        );
+    }
+    Some(Tenant {
+        id: id?,
+        display_name: display_name?,
+        api_keys: api_keys?,
+        receipt_secrets: receipt_secrets?,
+        channel: channel?,
+        payment: payment?,
+        on_captured: on_captured?,
+        late_payment: late_payment?,
+    })
+}
+
+fn read_keys(f: &mut Fields<'_>) -> Option<Vec<ApiKey>> {
+    f.required("api_keys")?;
+    let list = f.list("api_keys")?;
+    let mut faults = Vec::new();
+    let keys = list
+        .iter()
+        .enumerate()
+        .map(|(index, value)| {
+            json::object(
+                value,
+                format!("{}/{index}", f.at("api_keys")),
+                &mut faults,
+                |k| {
+                    let id = k.required_text("id", 64);
+                    let sha256 = k.required("sha256").and_then(|_| {
+                        k.parsed("sha256", |text| {
+                            let mut hash = [0_u8; 32];
+                            hex::decode_to_slice(text, &mut hash)
+                                .map(|()| hash)
+                                .map_err(|_| "64 hex digits, the SHA-256 of the key")
+                        })
+                    });
+                    k.required("scopes");
+                    let scopes = k.list("scopes").map(<[Value]>::to_vec).unwrap_or_default();
+                    let scopes: Option<Vec<Scope>> = scopes
+                        .iter()
+                        .map(|scope| match scope.as_str() {
+                            Some("invoices") => Some(Scope::Invoices),
+                            Some("refunds") => Some(Scope::Refunds),
+                            Some("reports") => Some(Scope::Reports),
+                            _ => None,
+                        })
+                        .collect();
+                    if scopes.is_none() {
+                        k.fault(
+                            "scopes",
+                            "invalid",
+                            "each must be invoices, refunds or reports",
+                        );
+                    }
+                    Some(ApiKey {
+                        id: id?,
+                        sha256: sha256?,
+                        scopes: scopes?,
+                    })
+                },
+            )
+        })
+        .collect();
+    f.extend(faults);
+    keys
+}
+
+fn read_account<'a>(f: &mut Fields<'a>, vendor_field: &'a str, local: bool) -> Option<Account> {
+    let vendor = f.required_text(vendor_field, 40);
+    let base_url = match f.value("base_url") {
+        None => Some(None),
+        Some(_) => f
+            .parsed("base_url", |text| base_url(&text, local))
+            .map(Some),
+    };
+    let credentials = match f.required("credentials") {
+        Some(Value::Object(object)) => Some(Credentials(object.clone())),
+        Some(_) => {
+            f.fault("credentials", "wrong_type", "must be an object");
+            None
+        }
+        None => None,
+    };
+    Some(Account {
+        vendor: vendor?,
+        base_url: base_url?,
+        credentials: credentials?,
+    })
+}
+
+/// https only, except to this machine in the local stage. The trailing slash is dropped.
+fn base_url(text: &str, local: bool) -> Result<String, &'static str> {
+    const RULE: &str =
+        "an https URL without query or fragment (http to loopback only in the local stage)";
+    let plain = text.trim_end_matches('/');
+    let rest = match (
+        plain.strip_prefix("https://"),
+        plain.strip_prefix("http://"),
+    ) {
+        (Some(rest), _) => rest,
+        (None, Some(rest)) if local && loopback(rest) => rest,
+        _ => return Err(RULE),
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    if authority.is_empty() || authority.contains('@') || plain.contains(['?', '#', ' ', '\\']) {
+        return Err(RULE);
+    }
+    Ok(plain.to_owned())
+}
+
+fn loopback(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = if let Some(v6) = authority.strip_prefix('[') {
+        v6.split(']').next().unwrap_or_default()
+    } else {
+        authority.split(':').next().unwrap_or_default()
+    };
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn read_channel(c: &mut Fields<'_>, local: bool) -> Option<ChannelSettings> {
+    let kind = c.required("kind").and_then(|_| {
+        c.parsed("kind", |text| match text.as_str() {
+            "whatsapp" => Ok(ChannelKind::WhatsApp),
+            "sms" => Ok(ChannelKind::Sms),
+            _ => Err("whatsapp or sms"),
+        })
+    });
+    let account = read_account(c, "provider", local);
+    let from = c.required_text("from", 40);
+    let templates = c.object("templates", |t| {
+        Some((
+            read_template(t, "invoice", &[]),
+            read_template(t, "status", &[]),
+            read_template(t, "receipt", &[Variable::ReceiptUrl]),
+        ))
+    });
+    let (invoice, status, receipt) = templates.unwrap_or_default();
+    let form = match c.value("form") {
+        None => Some(Form::Template),
+        Some(_) => c.parsed("form", |text| match text.as_str() {
+            "template" => Ok(Form::Template),
+            "interactive" => Ok(Form::Interactive),
+            _ => Err("template or interactive"),
+        }),
+    };
+    let fallback_to_sms = c.boolean("fallback_to_sms").unwrap_or(false);
+    Some(ChannelSettings {
+        kind: kind?,
+        account: account?,
+        from: from?,
+        invoice,
+        status,
+        receipt,
+        form: form?,
+        fallback_to_sms,
+    })
+}
+
+fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) -> Option<Template> {
+    t.value(name)?;
+    t.object(name, |f| {
+        let template = f.required_text("name", 512);
+        let language = f.required_text("language", 20);
+        let parameters = match f.value("parameters") {
+            None => Some(default.to_vec()),
+            Some(value) => serde_json::from_value::<Vec<Variable>>(value.clone()).ok(),
+        };
+        if parameters.is_none() {
+            f.fault(
+                "parameters",
+                "invalid",
+                "must be a list of shop, customer_name, reference_id, amount, receipt_url, payment_id, status",
+            );
+        }
+        Some(Template { name: template?, language: language?, parameters: parameters? })
+    })
+}
+
+fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<PaymentSettings> {
+    let mode = p.required("mode").and_then(|_| {
+        p.parsed("mode", |text| match text.as_str() {
+            "payment_gateway" => Ok(PaymentMode::PaymentGateway),
+            "payment_link" => Ok(PaymentMode::PaymentLink),
+            "upi_intent" => Ok(PaymentMode::UpiIntent),
+            _ => Err("payment_gateway, payment_link or upi_intent"),
+        })
+    });
+    let account = read_account(p, "gateway", local);
+    let configuration_name = p.text("configuration_name", 60);
+    if mode == Some(PaymentMode::PaymentGateway) && configuration_name.is_none() {
+        p.fault(
+            "configuration_name",
+            "missing",
+            "is required in mode payment_gateway",
+        );
+    }
+    Some(PaymentSettings {
+        mode: mode?,
+        account: account?,
+        configuration_name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document() -> Value {
+        json!({
+            "tenant_id": "acme", "display_name": "Acme Stores",
+            "api_keys": [{"id": "pos-1", "sha256": hex::encode(sha256(b"cb_acme_0123456789abcdef")), "scopes": ["invoices", "refunds"]}],
+            "receipt_secrets": ["0123456789abcdef", "fedcba9876543210"],
+            "channel": {"kind": "whatsapp", "provider": "meta", "from": "+918045210677",
+                "credentials": {"phone_number_id": "1"},
+                "templates": {"invoice": {"name": "bill", "language": "en"}}, "fallback_to_sms": false},
+            "payment": {"mode": "payment_link", "gateway": "razorpay", "credentials": {"key_id": "x"}},
+            "on_captured": "completed", "late_payment": "hold"
+        })
+    }
+
+    fn faults(doc: &Value, local: bool) -> Vec<(String, &'static str)> {
+        match Tenant::read(&doc.to_string(), local) {
+            Ok(_) => vec![],
+            Err(faults) => faults.into_iter().map(|f| (f.pointer, f.code)).collect(),
+        }
+    }
+
+    #[test]
+    fn the_documented_form_is_read() {
+        let tenant = Tenant::read(&document().to_string(), false).unwrap();
+        assert_eq!(
+            tenant.api_key("cb_acme_0123456789abcdef").unwrap().id,
+            "pos-1"
+        );
+        assert!(tenant.api_key("cb_acme_0123456789abcdeF").is_none());
+        assert_eq!(tenant.channel.invoice.as_ref().unwrap().name, "bill");
+        assert!(!format!("{tenant:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn a_key_names_its_tenant() {
+        assert_eq!(
+            Tenant::named_by("cb_acme_0123_456789").unwrap().as_str(),
+            "acme"
+        );
+        for bad in [
+            "",
+            "cb_",
+            "cb_acme",
+            "cb_acme_short",
+            "xx_acme_0123456789",
+            "cb__0123456789",
+        ] {
+            assert!(Tenant::named_by(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_http_only_to_this_machine_in_the_local_stage() {
+        let mut doc = document();
+        for (url, local, good) in [
+            ("http://127.0.0.1:9000/meta", true, true),
+            ("http://localhost:9000/", true, true),
+            ("http://[::1]:9000", true, true),
+            ("http://127.0.0.1:9000/meta", false, false),
+            ("http://10.0.0.1/", true, false),
+            ("http://127.0.0.1.evil.example/", true, false),
+            ("http://127.0.0.1@evil.example/", true, false),
+            ("https://api.in.exotel.com", false, true),
+            ("https://user@api.example", false, false),
+            ("https://a.example/?q=1", false, false),
+            ("ftp://a.example", true, false),
+        ] {
+            doc["payment"]["base_url"] = json!(url);
+            assert_eq!(faults(&doc, local).is_empty(), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_combination_is_refused_here() {
+        let mut doc = document();
+        doc["channel"]["kind"] = json!("sms");
+        doc["payment"]["mode"] = json!("payment_gateway");
+        let seen = faults(&doc, false);
+        assert!(
+            seen.contains(&("/payment".into(), "impossible")),
+            "{seen:?}"
+        );
+        assert!(
+            seen.contains(&("/payment/configuration_name".into(), "missing")),
+            "{seen:?}"
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! Time as the domain sees it: whole milliseconds since the Unix epoch, always given by a [`crate::ports::Clock`].
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(i64);
+
+impl Millis {
+    /// From milliseconds since the epoch.
+    #[must_use]
+    pub const fn new(milliseconds: i64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// From whole seconds since the epoch, as most vendors write time.
+    #[must_use]
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    #[must_use]
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// This moment and some seconds (may be negative).
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1000)))
+    }
+
+    /// Whole seconds from `earlier` to this moment; negative when `earlier` is later.
+    #[must_use]
+    pub const fn seconds_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0).div_euclid(1000)
+    }
+
+    /// RFC 3339 in UTC with seconds, for people and for the API.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        ::time::OffsetDateTime::from_unix_timestamp(self.seconds())
+            .ok()
+            .and_then(|t| {
+                t.format(&::time::format_description::well_known::Rfc3339)
+                    .ok()
+            })
+            .unwrap_or_else(|| self.0.to_string())
+    }
+
+    /// Date and time in India (UTC+05:30) as printed on a receipt: `22 Nov 2026, 14:05`.
+    #[must_use]
+    pub fn india(self) -> String {
+        let format = ::time::macros::format_description!(
+            "[day padding:none] [month repr:short] [year], [hour]:[minute]"
+        );
+        ::time::OffsetDateTime::from_unix_timestamp(self.seconds())
+            .ok()
+            .and_then(|t| {
+                t.to_offset(::time::macros::offset!(+5:30))
+                    .format(&format)
+                    .ok()
+            })
+            .unwrap_or_else(|| self.0.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_utc_and_indian_time() {
+        let t = Millis::from_seconds(1_772_129_215);
+        assert_eq!(t.rfc3339(), "2026-02-26T18:06:55Z");
+        assert_eq!(t.india(), "26 Feb 2026, 23:36");
+    }
+
+    #[test]
+    fn seconds_round_down_also_before_the_epoch() {
+        assert_eq!(Millis::new(-1).seconds(), -1);
+        assert_eq!(Millis::new(1999).seconds(), 1);
+    }
+}

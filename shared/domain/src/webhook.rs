@@ -1,0 +1,107 @@
+//! A webhook before and after its signature was checked.
+
+use crate::signature::Proof;
+
+/// What arrived, untouched. Signatures are over these exact bytes.
+#[derive(Clone)]
+pub struct RawWebhook {
+    /// Header names in lower case, with their values. A name may occur more than once.
+    pub headers: Vec<(String, String)>,
+    /// Query parameters, decoded.
+    pub query: Vec<(String, String)>,
+    /// The body as sent (API Gateway's base64 already undone).
+    pub body: Vec<u8>,
+}
+
+impl RawWebhook {
+    /// The value of a header, if it is there exactly once. A doubled signature header is no signature.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        single(&self.headers, name)
+    }
+
+    /// The value of a query parameter, if it is there exactly once.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<&str> {
+        single(&self.query, name)
+    }
+}
+
+fn single<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut found = pairs
+        .iter()
+        .filter(|(n, _)| n == name)
+        .map(|(_, v)| v.as_str());
+    let first = found.next();
+    if found.next().is_some() { None } else { first }
+}
+
+impl std::fmt::Debug for RawWebhook {
+    // The body holds customers' data and the headers a signature; neither belongs in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawWebhook")
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A webhook whose sender is proven. Only a connector's `verify` can make one, because only a signature check gives a [`Proof`].
+#[derive(Debug)]
+pub struct VerifiedWebhook(RawWebhook);
+
+impl VerifiedWebhook {
+    /// Seals a webhook with the proof that its signature was right.
+    #[must_use]
+    pub fn new(raw: RawWebhook, _proof: Proof) -> Self {
+        Self(raw)
+    }
+
+    /// What was proven.
+    #[must_use]
+    pub fn raw(&self) -> &RawWebhook {
+        &self.0
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+}
+
+/// Why a webhook was refused. The sender is told 401 and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No signature, or more than one.
+    #[error("no signature")]
+    Missing,
+    /// The signature is not the one we compute.
+    #[error("wrong signature")]
+    Mismatch,
+}
+
+/// A verified webhook that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("verified but unreadable: {0}")]
+pub struct Unreadable(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubled_header_is_no_header() {
+        let raw = RawWebhook {
+            headers: vec![
+                ("a".into(), "1".into()),
+                ("b".into(), "2".into()),
+                ("a".into(), "1".into()),
+            ],
+            query: vec![],
+            body: b"secret".to_vec(),
+        };
+        assert_eq!(raw.header("a"), None);
+        assert_eq!(raw.header("b"), Some("2"));
+        assert!(!format!("{raw:?}").contains("secret"));
+    }
+}
