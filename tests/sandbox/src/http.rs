@@ -1,0 +1,213 @@
+//! One call to the sandbox and the answer to it, independent of the HTTP server.
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+/// A call as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// `GET`, `POST`, ...
+    pub(crate) method: String,
+    /// The whole path, as sent.
+    pub(crate) path: String,
+    /// The path's segments after the vendor's prefix, percent-decoded.
+    pub(crate) segments: Vec<String>,
+    /// The query, percent-decoded.
+    pub(crate) query: Vec<(String, String)>,
+    /// Headers, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The raw body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A body larger than this is cut off: no vendor takes more on these paths.
+const BODY_LIMIT: usize = 4 * 1024 * 1024;
+
+impl Call {
+    /// Reads a request completely. The first path segment is returned apart: it names the vendor.
+    pub(crate) async fn read(request: Request<Body>) -> Result<(String, Self), axum::Error> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let mut segments = path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(decode)
+            .collect::<Vec<_>>()
+            .into_iter();
+        let first = segments.next().unwrap_or_default();
+        let query = parts
+            .uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (
+                    decode(&name.replace('+', " ")),
+                    decode(&value.replace('+', " ")),
+                )
+            })
+            .collect();
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.as_str().to_owned(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
+            .collect();
+        let body = axum::body::to_bytes(body, BODY_LIMIT).await?.to_vec();
+        let call = Self {
+            method: parts.method.as_str().to_owned(),
+            path,
+            segments: segments.collect(),
+            query,
+            headers,
+            body,
+        };
+        Ok((first, call))
+    }
+
+    /// The method and the segments, to be matched on.
+    pub(crate) fn route(&self) -> (&str, Vec<&str>) {
+        (
+            self.method.as_str(),
+            self.segments.iter().map(String::as_str).collect(),
+        )
+    }
+
+    /// A header by its lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A query parameter.
+    pub(crate) fn param(&self, name: &str) -> Option<&str> {
+        self.query
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON, if it is JSON.
+    pub(crate) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// The body for a record: JSON if it is, else text.
+    pub(crate) fn body_for_record(&self) -> Value {
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+                .unwrap_or_else(|| String::from_utf8_lossy(&self.body).into_owned().into())
+        }
+    }
+
+    /// The headers for a record: what proves who calls is replaced, its scheme stays.
+    pub(crate) fn headers_for_record(&self) -> Value {
+        self.headers
+            .iter()
+            .map(|(name, value)| {
+                let shown = match name.as_str() {
+                    "authorization" => {
+                        format!("{} ***", value.split(' ').next().unwrap_or_default())
+                    }
+                    "api-key" | "x-api-key" | "cookie" => "***".to_owned(),
+                    _ => value.clone(),
+                };
+                (name.clone(), Value::from(shown))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// An answer, and what the record of the call should say about it.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// Further headers.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Content type.
+    pub(crate) content_type: &'static str,
+    /// Body.
+    pub(crate) body: Vec<u8>,
+    /// The reference of the order the call was about, where the vendor knows it.
+    pub(crate) reference_id: Option<String>,
+    /// The vendor account that called.
+    pub(crate) account: Option<String>,
+}
+
+impl Answer {
+    /// A JSON answer.
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            content_type: "application/json",
+            body: body.to_string().into_bytes(),
+            reference_id: None,
+            account: None,
+        }
+    }
+
+    /// A page.
+    pub(crate) fn html(status: u16, body: String) -> Self {
+        Self {
+            content_type: "text/html; charset=utf-8",
+            body: body.into_bytes(),
+            ..Self::json(status, &Value::Null)
+        }
+    }
+
+    /// A control API error.
+    pub(crate) fn control_error(status: u16, code: &str, detail: impl Into<String>) -> Self {
+        Self::json(status, &json!({"error": code, "detail": detail.into()}))
+    }
+
+    /// The same answer, known to be about an order.
+    pub(crate) fn about(mut self, reference_id: impl Into<String>) -> Self {
+        self.reference_id = Some(reference_id.into());
+        self
+    }
+
+    /// The body for a record.
+    pub(crate) fn body_for_record(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into_owned().into())
+    }
+
+    /// The answer for the HTTP server.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(
+            axum::http::header::CONTENT_TYPE,
+            HeaderValue::from_static(self.content_type),
+        );
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (
+                HeaderName::try_from(name.as_str()),
+                HeaderValue::try_from(value.as_str()),
+            ) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}

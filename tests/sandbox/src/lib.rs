@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod control;
+mod desk;
+mod faults;
+mod http;
+mod sender;
+mod server;
+mod sign;
+mod strict;
+mod vendors;
+
+pub use server::{Sandbox, serve};

@@ -1,0 +1,17 @@
+//! Signatures as the vendors make them, written from their documents and not from the product's code.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Lower-case hex HMAC-SHA256 of `message`.
+///
+/// Razorpay, "Validate and Test Webhooks": over the raw body with the webhook secret. Meta, "Webhooks: validating
+/// payloads": over the raw body with the app secret.
+pub(crate) fn hmac_sha256_hex(key: &[u8], message: &[u8]) -> String {
+    // HMAC takes a key of any length, so the error cannot happen; an empty signature would be refused by any receiver.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        return String::new();
+    };
+    mac.update(message);
+    hex::encode(mac.finalize().into_bytes())
+}

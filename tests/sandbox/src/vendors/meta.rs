@@ -1,0 +1,1705 @@
+//! Meta's WhatsApp Cloud API: order messages for India, templates, delivery reports, payments and their webhooks.
+//!
+//! Written from Meta's pages "Payments API - India" (payment gateway, UPI intent, payment links, order details template,
+//! order status template, onboarding; copies of October 2025 to May 2026) and "Error codes". What they leave open is
+//! decided here and said so.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::order_details::{self, Leniency, Order, Payment};
+use super::{Act, Outcome, Refused, Vendor, wanted};
+use crate::desk::{Desk, HookDraft};
+use crate::http::{Answer, Call};
+use crate::sign::hmac_sha256_hex;
+use crate::strict::{Fields, Problem};
+
+/// "Customer service window": 24 hours from the customer's last message.
+const WINDOW: i64 = 24 * 60 * 60;
+
+const OPERATIONS: &[&str] = &[
+    "send_message.order_details",
+    "send_message.order_status",
+    "send_message.template_order_details",
+    "send_message.template_order_status",
+    "send_message.template_body",
+    "send_message.text",
+    "send_message.image",
+    "send_message.other",
+    "lookup_payment",
+    "refund_payment",
+    "list_payment_configurations",
+    "get_payment_configuration",
+    "list_templates",
+    "get_phone_number",
+    "unknown",
+];
+
+const EVENTS: &[&str] = &[
+    "status.sent",
+    "status.delivered",
+    "status.read",
+    "status.failed",
+    "payment.captured",
+    "payment.pending",
+    "message",
+    "forged",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum WindowError {
+    /// 200 and a message id, then a `failed` report: what is measured in practice.
+    #[default]
+    Async,
+    /// 400 at once: what the error table reads like.
+    Sync,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum Strictness {
+    #[default]
+    Lenient,
+    Strict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum RefundsEnd {
+    #[default]
+    Processed,
+    Pending,
+    Failed,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Configuration {
+    configuration_name: String,
+    provider_name: String,
+    #[serde(default)]
+    provider_mid: Option<String>,
+    #[serde(default)]
+    merchant_vpa: Option<String>,
+    #[serde(default = "active")]
+    status: String,
+}
+
+fn active() -> String {
+    "Active".to_owned()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TemplateKind {
+    OrderDetails,
+    OrderStatus,
+    Body,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Template {
+    name: String,
+    language: String,
+    kind: TemplateKind,
+    /// Variables of the body.
+    #[serde(default)]
+    variables: usize,
+    /// `text`, `image`, `video` or `document`, when the header has a variable.
+    #[serde(default)]
+    header: Option<String>,
+    /// Whether it has a button whose URL ends in a variable.
+    #[serde(default)]
+    url_button: bool,
+    /// `APPROVED`, `PENDING`, `REJECTED`, `PAUSED` or `DISABLED`.
+    #[serde(default = "approved")]
+    status: String,
+}
+
+fn approved() -> String {
+    "APPROVED".to_owned()
+}
+
+/// An account, as `POST /_control/accounts` gives it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Account {
+    phone_number_id: String,
+    waba_id: String,
+    access_token: String,
+    app_secret: String,
+    #[serde(default)]
+    verify_token: String,
+    #[serde(default)]
+    webhook_url: Option<String>,
+    #[serde(default = "display_phone_number")]
+    display_phone_number: String,
+    #[serde(default)]
+    configurations: Vec<Configuration>,
+    #[serde(default)]
+    templates: Vec<Template>,
+    #[serde(default)]
+    window_error: WindowError,
+    /// Whether importer fields are required of items without a catalogue.
+    #[serde(default)]
+    importer_fields: Strictness,
+    /// Whether a UPI link may carry more than the supported parameters.
+    #[serde(default = "strict")]
+    upi_link_params: Strictness,
+    /// Whether the pair `payment_type` and `payment_configuration` still does without `payment_settings`.
+    #[serde(default)]
+    legacy_payment: bool,
+    #[serde(default)]
+    refunds: RefundsEnd,
+}
+
+fn display_phone_number() -> String {
+    "918045210677".to_owned()
+}
+
+fn strict() -> Strictness {
+    Strictness::Strict
+}
+
+impl Account {
+    fn leniency(&self) -> Leniency {
+        Leniency {
+            importer_fields: self.importer_fields == Strictness::Lenient,
+            legacy_payment: self.legacy_payment,
+            upi_link_params: self.upi_link_params == Strictness::Lenient,
+        }
+    }
+}
+
+/// A message that was accepted.
+#[derive(Debug, Clone)]
+struct Message {
+    id: String,
+    account: String,
+    to: String,
+    kind: &'static str,
+    reference_id: Option<String>,
+    opaque: Option<String>,
+    status: &'static str,
+    at: i64,
+    body: Value,
+}
+
+/// One attempt of a customer to pay inside WhatsApp.
+#[derive(Debug, Clone)]
+struct Transaction {
+    id: String,
+    pg_id: String,
+    gateway: String,
+    status: &'static str,
+    method: String,
+    amount: i64,
+    at: i64,
+    error: Option<Value>,
+    refunds: Vec<Refund>,
+}
+
+#[derive(Debug, Clone)]
+struct Refund {
+    id: String,
+    amount: i64,
+    speed: String,
+    /// In the words of the refund call: pending, completed, failed.
+    status: &'static str,
+    at: i64,
+}
+
+/// An order a customer has on the phone.
+#[derive(Debug, Clone)]
+struct Placed {
+    order: Order,
+    account: String,
+    to: String,
+    status: String,
+    transactions: Vec<Transaction>,
+}
+
+impl Placed {
+    fn captured(&self) -> Option<&Transaction> {
+        self.transactions
+            .iter()
+            .find(|transaction| transaction.status == "success")
+    }
+
+    fn extras(&self) -> Map<String, Value> {
+        match &self.order.payment {
+            Payment::Gateway { extras, .. } => extras.clone(),
+            _ => Map::new(),
+        }
+    }
+}
+
+/// Meta.
+#[derive(Debug, Default)]
+pub(crate) struct Meta {
+    accounts: BTreeMap<String, Account>,
+    messages: BTreeMap<String, Message>,
+    order_of_arrival: Vec<String>,
+    /// By business account and reference: "unique per order_details message" of a business.
+    orders: BTreeMap<(String, String), Placed>,
+    /// Until when a customer's window is open, by phone number id and customer.
+    windows: HashMap<(String, String), i64>,
+    unreachable: HashSet<String>,
+}
+
+/// What a caller did wrong, in Meta's numbers.
+#[derive(Debug)]
+struct Refusal {
+    code: i64,
+    details: String,
+}
+
+impl Refusal {
+    fn new(code: i64, details: impl Into<String>) -> Self {
+        Self {
+            code,
+            details: details.into(),
+        }
+    }
+}
+
+impl From<Problem> for Refusal {
+    /// "Error codes": 131008 a required parameter is missing, 131009 a value is not valid, 100 unsupported or misspelled
+    /// parameters (and, seen in practice, wrong JSON types).
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Unknown { path } => Self::new(100, format!("Unexpected key \"{path}\"")),
+            Problem::Missing { path } => Self::new(131_008, format!("{path} is required")),
+            Problem::Type { path, wanted } => Self::new(100, format!("{path} must be {wanted}")),
+            Problem::Value { path, why } => Self::new(131_009, format!("{path} {why}")),
+        }
+    }
+}
+
+/// HTTP status and message of Meta's codes ("Error codes").
+fn described(code: i64) -> (u16, &'static str) {
+    match code {
+        1 => (400, "API Unknown"),
+        2 => (503, "API Service"),
+        4 => (400, "API Too Many Calls"),
+        10 => (403, "API Permission"),
+        33 | 131_009 => (400, "Parameter value is not valid"),
+        100 => (400, "Invalid parameter"),
+        190 => (
+            401,
+            "Invalid OAuth access token - Cannot parse access token",
+        ),
+        368 => (403, "Temporarily blocked for policies violations"),
+        2046 => (400, "New order status was not correctly transitioned."),
+        2047 => (400, "Could not change order status to 'canceled'"),
+        80_007 => (400, "Rate limit issues"),
+        130_429 => (400, "Rate limit hit"),
+        131_000 => (500, "Something went wrong"),
+        131_005 => (403, "Access denied"),
+        131_008 => (400, "Required parameter is missing"),
+        131_016 => (500, "Service unavailable"),
+        131_021 => (400, "Recipient cannot be sender"),
+        131_026 => (400, "Message undeliverable"),
+        131_031 => (403, "Business Account locked"),
+        131_047 => (400, "Re-engagement message"),
+        131_048 => (400, "Spam Rate limit hit"),
+        131_049 => (
+            400,
+            "This message was not delivered to maintain healthy ecosystem engagement.",
+        ),
+        131_051 => (400, "Unsupported message type"),
+        131_053 => (400, "Media upload error"),
+        131_056 => (
+            400,
+            "(Business Account, Consumer Account) pair rate limit hit",
+        ),
+        131_057 => (500, "Account in maintenance mode"),
+        132_000 => (
+            400,
+            "Number of parameters does not match the expected number of params",
+        ),
+        132_001 => (404, "Template name does not exist in the translation"),
+        132_012 => (
+            400,
+            "Parameter format does not match format in the created template",
+        ),
+        132_015 => (400, "Template is paused"),
+        132_016 => (400, "Template is disabled"),
+        133_010 => (400, "Phone number not registered"),
+        134_011 => (
+            400,
+            "WhatsApp Payments terms of service has not been accepted",
+        ),
+        _ => (400, "Generic user error"),
+    }
+}
+
+fn error_body(code: i64, details: &str, desk: &mut Desk) -> Value {
+    let (_, message) = described(code);
+    json!({"error": {
+        "message": format!("(#{code}) {message}"),
+        "type": "OAuthException",
+        "code": code,
+        "error_data": {"messaging_product": "whatsapp", "details": details},
+        "fbtrace_id": format!("A{}", desk.id(22)),
+    }})
+}
+
+fn refuse(refusal: &Refusal, desk: &mut Desk) -> Answer {
+    let (status, _) = described(refusal.code);
+    Answer::json(status, &error_body(refusal.code, &refusal.details, desk))
+}
+
+/// The Graph API's own words for an object it does not have or does not show to this token.
+fn no_such_object(method: &str, id: &str, desk: &mut Desk) -> Answer {
+    let kind = method.to_ascii_lowercase();
+    Answer::json(
+        400,
+        &json!({"error": {
+            "message": format!("Unsupported {kind} request. Object with ID '{id}' does not exist, cannot be loaded due to missing permissions, or does not support this operation"),
+            "type": "GraphMethodException",
+            "code": 100,
+            "error_subcode": 33,
+            "fbtrace_id": format!("A{}", desk.id(22)),
+        }}),
+    )
+}
+
+/// The look-up's own envelope ("Payment gateway", step 5); the only error it prints.
+fn lookup_error() -> Answer {
+    Answer::json(
+        500,
+        &json!({"errors": [{"code": 500, "title": "Generic error", "details": "System error. Please try again."}]}),
+    )
+}
+
+/// JSON in ASCII: Meta signs and sends non-ASCII characters as `\uXXXX` ("Webhooks", validating payloads).
+fn ascii_json(value: &Value) -> Vec<u8> {
+    let mut out = String::new();
+    for character in value.to_string().chars() {
+        if character.is_ascii() {
+            out.push(character);
+        } else {
+            let mut units = [0_u16; 2];
+            for unit in character.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out.into_bytes()
+}
+
+fn digits_of(phone: &str) -> String {
+    phone.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// The number Meta sends to. "Phone number formats": without country code the business's own is put in front.
+fn wa_id(to: &str) -> Result<String, Refusal> {
+    let allowed = to
+        .chars()
+        .all(|character| character.is_ascii_digit() || "+-() ".contains(character));
+    let digits = digits_of(to);
+    if !allowed || !(7..=15).contains(&digits.len()) {
+        return Err(Refusal::new(131_009, "to is not a valid phone number"));
+    }
+    if !to.starts_with('+') && digits.len() <= 10 {
+        return Ok(format!("91{digits}"));
+    }
+    Ok(digits)
+}
+
+impl Vendor for Meta {
+    fn name(&self) -> &'static str {
+        "meta"
+    }
+
+    fn operations(&self) -> &'static [&'static str] {
+        OPERATIONS
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        EVENTS
+    }
+
+    fn operation(&self, call: &Call) -> &'static str {
+        let (method, segments) = call.route();
+        match (method, segments.as_slice()) {
+            ("POST", [_, "messages"]) => message_operation(call),
+            ("GET", [_, "payments", _, _]) => "lookup_payment",
+            ("POST", [_, "payments_refund"]) => "refund_payment",
+            ("GET", [_, "payment_configurations"]) => "list_payment_configurations",
+            ("GET", [_, "payment_configuration", _]) => "get_payment_configuration",
+            ("GET", [_, "message_templates"]) => "list_templates",
+            ("GET", [_]) => "get_phone_number",
+            _ => "unknown",
+        }
+    }
+
+    fn answer(&mut self, call: &Call, desk: &mut Desk) -> Answer {
+        let token = call
+            .header("authorization")
+            .and_then(|header| header.strip_prefix("Bearer "))
+            .unwrap_or_default();
+        if !self
+            .accounts
+            .values()
+            .any(|account| account.access_token == token)
+        {
+            return Answer::json(
+                401,
+                &json!({"error": {
+                    "message": "Invalid OAuth access token - Cannot parse access token",
+                    "type": "OAuthException",
+                    "code": 190,
+                    "fbtrace_id": format!("A{}", desk.id(22)),
+                }}),
+            );
+        }
+        let (method, segments) = call.route();
+        let id = segments.first().copied().unwrap_or_default();
+        let of_business = matches!(
+            segments.get(1),
+            Some(&("payment_configurations" | "payment_configuration" | "message_templates"))
+        );
+        let Some(account) = self
+            .accounts
+            .values()
+            .find(|account| {
+                let found = if of_business {
+                    &account.waba_id
+                } else {
+                    &account.phone_number_id
+                };
+                found == id && account.access_token == token
+            })
+            .cloned()
+        else {
+            return no_such_object(method, id, desk);
+        };
+        let mut answer = match (method, segments.as_slice()) {
+            ("POST", [_, "messages"]) => match self.send(&account, call, desk) {
+                Ok(answer) => answer,
+                Err(refusal) => refuse(&refusal, desk),
+            },
+            ("GET", [_, "payments", configuration, reference]) => {
+                self.lookup(&account, configuration, reference)
+            }
+            ("POST", [_, "payments_refund"]) => match self.refund(&account, call, desk) {
+                Ok(answer) => answer,
+                Err(refusal) => refuse(&refusal, desk),
+            },
+            ("GET", [_, "payment_configurations"]) => {
+                let all: Vec<Value> = account
+                    .configurations
+                    .iter()
+                    .map(|configuration| show_configuration(configuration, desk.now()))
+                    .collect();
+                Answer::json(200, &json!({"data": [{"payment_configurations": all}]}))
+            }
+            ("GET", [_, "payment_configuration", name]) => {
+                let found: Vec<Value> = account
+                    .configurations
+                    .iter()
+                    .filter(|configuration| configuration.configuration_name == *name)
+                    .map(|configuration| show_configuration(configuration, desk.now()))
+                    .collect();
+                Answer::json(200, &json!({"data": found}))
+            }
+            ("GET", [_, "message_templates"]) => {
+                let all: Vec<Value> = account
+                    .templates
+                    .iter()
+                    .filter(|template| call.param("name").is_none_or(|name| name == template.name))
+                    .map(|template| {
+                        json!({"name": template.name, "language": template.language, "status": template.status, "category": "UTILITY"})
+                    })
+                    .collect();
+                Answer::json(200, &json!({"data": all}))
+            }
+            ("GET", [_]) => Answer::json(
+                200,
+                &json!({
+                    "id": account.phone_number_id,
+                    "display_phone_number": account.display_phone_number,
+                    "verified_name": "Sandbox",
+                    "quality_rating": "GREEN",
+                }),
+            ),
+            _ => no_such_object(method, id, desk),
+        };
+        answer.account = Some(account.phone_number_id);
+        answer
+    }
+
+    fn error(&self, status: u16, code: Option<i64>, desk: &mut Desk) -> Value {
+        let code = code.unwrap_or(match status {
+            401 => 190,
+            403 => 131_005,
+            404 => 132_001,
+            429 => 130_429,
+            503 => 2,
+            500..=599 => 131_000,
+            _ => 100,
+        });
+        error_body(code, "Planned by the sandbox's control API.", desk)
+    }
+
+    fn register(&mut self, account: &Value) -> Result<(), Refused> {
+        let account: Account = serde_json::from_value(account.clone())
+            .map_err(|error| Refused::invalid(format!("meta: {error}")))?;
+        self.accounts
+            .insert(account.phone_number_id.clone(), account);
+        Ok(())
+    }
+
+    fn tick(&mut self, _desk: &mut Desk) {}
+
+    fn owns(&self, _link: &str) -> bool {
+        false
+    }
+
+    fn customer(&mut self, act: Act, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
+        match act {
+            Act::Message => self.message_in(request, desk),
+            Act::Read => self.read(request, desk),
+            Act::Pay | Act::Fail | Act::Cancel => self.pay(act, request, desk),
+        }
+    }
+
+    fn settle_refund(&mut self, id: &str, status: &str, desk: &mut Desk) -> Result<Value, Refused> {
+        let status = match status {
+            "processed" => "completed",
+            "failed" => "failed",
+            _ => return Err(Refused::invalid("status must be processed or failed")),
+        };
+        let (key, refund) = self
+            .orders
+            .iter_mut()
+            .find_map(|(key, placed)| {
+                placed
+                    .transactions
+                    .iter_mut()
+                    .flat_map(|transaction| transaction.refunds.iter_mut())
+                    .find(|refund| refund.id == id)
+                    .map(|refund| (key.clone(), refund))
+            })
+            .ok_or_else(|| Refused::unknown(format!("no refund {id:?}")))?;
+        if refund.status != "pending" {
+            return Err(Refused::conflict(
+                "not_pending",
+                format!("the refund is {}", refund.status),
+            ));
+        }
+        refund.status = status;
+        self.emit_payment(&key, desk);
+        Ok(json!({"id": id, "status": status}))
+    }
+
+    fn forge(
+        &self,
+        account: Option<&str>,
+        body: Vec<u8>,
+        signature: Option<&str>,
+        _desk: &mut Desk,
+    ) -> Result<HookDraft, Refused> {
+        let account = match account {
+            Some(id) => self.accounts.get(id),
+            None => self.accounts.values().next(),
+        }
+        .ok_or_else(|| Refused::unknown("no such Meta account"))?;
+        let mut draft = draft(account, "forged", body, None)
+            .ok_or_else(|| Refused::unknown("the account has no webhook_url"))?;
+        if let Some(signature) = signature {
+            for (name, value) in &mut draft.headers {
+                if name == "X-Hub-Signature-256" {
+                    signature.clone_into(value);
+                }
+            }
+        }
+        Ok(draft)
+    }
+
+    fn verification_url(
+        &self,
+        account: Option<&str>,
+        token: Option<&str>,
+        challenge: &str,
+    ) -> Option<String> {
+        let account = match account {
+            Some(id) => self.accounts.get(id),
+            None => self.accounts.values().next(),
+        }?;
+        let encode = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC)
+                .to_string()
+        };
+        Some(format!(
+            "{}?hub.mode=subscribe&hub.challenge={}&hub.verify_token={}",
+            account.webhook_url.as_ref()?,
+            encode(challenge),
+            encode(token.unwrap_or(&account.verify_token)),
+        ))
+    }
+
+    fn inbox(&self, phone: &str) -> Vec<Value> {
+        let phone = digits_of(phone);
+        self.order_of_arrival
+            .iter()
+            .filter_map(|id| self.messages.get(id))
+            .filter(|message| message.to == phone && message.status != "failed")
+            .map(|message| {
+                json!({
+                    "channel": "whatsapp",
+                    "vendor": "meta",
+                    "account": message.account,
+                    "id": message.id,
+                    "at": message.at,
+                    "kind": message.kind,
+                    "reference_id": message.reference_id,
+                    "status": message.status,
+                    "body": message.body,
+                })
+            })
+            .collect()
+    }
+
+    fn set_phone(&mut self, phone: &str, request: &Value) {
+        let phone = digits_of(phone);
+        match request.get("whatsapp").and_then(Value::as_bool) {
+            Some(false) => {
+                self.unreachable.insert(phone);
+            }
+            Some(true) => {
+                self.unreachable.remove(&phone);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Which kind of message a call sends, as far as that can be seen before it is checked.
+fn message_operation(call: &Call) -> &'static str {
+    let body = call.json().unwrap_or_default();
+    let text = |pointer: &str| {
+        body.pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    match (text("/type"), text("/interactive/type")) {
+        ("interactive", "order_details") => "send_message.order_details",
+        ("interactive", "order_status") => "send_message.order_status",
+        ("template", _) => {
+            let has = |wanted: &str| {
+                body.pointer("/template/components")
+                    .and_then(Value::as_array)
+                    .is_some_and(|components| {
+                        components.iter().any(|component| {
+                            component.get("type").and_then(Value::as_str) == Some(wanted)
+                                || component.get("sub_type").and_then(Value::as_str) == Some(wanted)
+                        })
+                    })
+            };
+            if has("order_details") {
+                "send_message.template_order_details"
+            } else if has("order_status") {
+                "send_message.template_order_status"
+            } else {
+                "send_message.template_body"
+            }
+        }
+        ("text", _) => "send_message.text",
+        ("image", _) => "send_message.image",
+        _ => "send_message.other",
+    }
+}
+
+fn show_configuration(configuration: &Configuration, now: i64) -> Value {
+    let mut shown = json!({
+        "configuration_name": configuration.configuration_name,
+        "merchant_category_code": {"code": "0000", "description": "Test MCC Code"},
+        "purpose_code": {"code": "00", "description": "Test Purpose Code"},
+        "status": configuration.status,
+        "provider_name": configuration.provider_name,
+        "created_timestamp": now,
+        "updated_timestamp": now,
+    });
+    if let Some(map) = shown.as_object_mut() {
+        if let Some(mid) = &configuration.provider_mid {
+            map.insert("provider_mid".to_owned(), mid.as_str().into());
+        }
+        if let Some(vpa) = &configuration.merchant_vpa {
+            map.insert("merchant_vpa".to_owned(), vpa.as_str().into());
+        }
+    }
+    shown
+}
+
+/// Signs a webhook ("Webhooks", validating payloads): `sha256=` and the hex HMAC of the raw body, keyed with the app secret.
+fn draft(
+    account: &Account,
+    event: &str,
+    body: Vec<u8>,
+    reference_id: Option<&str>,
+) -> Option<HookDraft> {
+    let url = account.webhook_url.clone()?;
+    let signature = hmac_sha256_hex(account.app_secret.as_bytes(), &body);
+    Some(HookDraft {
+        vendor: "meta",
+        account: account.phone_number_id.clone(),
+        event: event.to_owned(),
+        reference_id: reference_id.map(str::to_owned),
+        url,
+        headers: vec![
+            ("Content-Type".to_owned(), "application/json".to_owned()),
+            ("User-Agent".to_owned(), "facebookexternalua/1.0".to_owned()),
+            (
+                "X-Hub-Signature-256".to_owned(),
+                format!("sha256={signature}"),
+            ),
+        ],
+        body,
+    })
+}
+
+/// What a message carries, once it is known to be right.
+#[derive(Debug)]
+enum Content {
+    Order(Order),
+    Status {
+        reference_id: String,
+        status: String,
+    },
+    Plain,
+}
+
+impl Meta {
+    /// `POST /{phone_number_id}/messages`.
+    fn send(&mut self, account: &Account, call: &Call, desk: &mut Desk) -> Result<Answer, Refusal> {
+        let body = call
+            .json()
+            .ok_or_else(|| Refusal::new(100, "The parameter messaging_product is required."))?;
+        let fields = Fields::of(
+            &body,
+            "",
+            &[
+                "messaging_product",
+                "recipient_type",
+                "to",
+                "type",
+                "interactive",
+                "template",
+                "text",
+                "image",
+                "context",
+                "biz_opaque_callback_data",
+            ],
+        )?;
+        fields.need_word("messaging_product", &["whatsapp"])?;
+        fields.word("recipient_type", &["individual"])?;
+        let to = fields.need_text("to", 30)?;
+        let customer = wa_id(to)?;
+        if customer == digits_of(&account.display_phone_number) {
+            return Err(Refusal::new(131_021, "to is the sender's own number"));
+        }
+        let opaque = fields.text("biz_opaque_callback_data", 512)?;
+        if let Some(context) = fields.object("context", &["message_id"])? {
+            context.need_text("message_id", 512)?;
+        }
+        let kind = fields.need_text("type", 30)?;
+        if !["interactive", "template", "text", "image"].contains(&kind) {
+            return Err(Refusal::new(
+                131_051,
+                format!("type {kind:?} is not supported"),
+            ));
+        }
+        for other in ["interactive", "template", "text", "image"] {
+            if other != kind && fields.has(other) {
+                return Err(Refusal::new(100, format!("Unexpected key \"{other}\"")));
+            }
+        }
+        let content = match kind {
+            "interactive" => read_interactive(&fields, account, desk.now())?,
+            "template" => read_template(&fields, account, desk.now())?,
+            "text" => {
+                let text = fields.need_object("text", &["body", "preview_url"])?;
+                text.need_text("body", 4096)?;
+                text.boolean("preview_url")?;
+                Content::Plain
+            }
+            _ => {
+                let image = fields.need_object("image", &["link", "id", "caption"])?;
+                image.text("caption", 1024)?;
+                check_media(&image)?;
+                Content::Plain
+            }
+        };
+        if let Content::Order(order) = &content {
+            // No copy of the documents says what a second message with the same reference gets; "unique per order_details
+            // message" makes its value invalid. A message that failed never made an order, so it does not use one up.
+            let key = (account.waba_id.clone(), order.reference_id.clone());
+            if self.orders.contains_key(&key) {
+                return Err(Refusal::new(
+                    131_009,
+                    "reference_id must be unique for each order_details message",
+                ));
+            }
+        }
+        let window = (account.phone_number_id.clone(), customer.clone());
+        let is_open = self
+            .windows
+            .get(&window)
+            .is_some_and(|until| *until > desk.now());
+        let needs_window = kind != "template" && !is_open;
+        if needs_window && account.window_error == WindowError::Sync {
+            return Err(Refusal::new(
+                131_047,
+                "Message failed to send because more than 24 hours have passed since the customer last replied to this number.",
+            ));
+        }
+        let error = if let Some(planned) = desk.next_async_error.take() {
+            Some(planned_error(planned))
+        } else if needs_window {
+            Some(hook_error(
+                131_047,
+                "Message failed to send because more than 24 hours have passed since the customer last replied to this number.",
+            ))
+        } else if self.unreachable.contains(&customer) {
+            Some(hook_error(131_026, "Message Undeliverable."))
+        } else {
+            self.apply(account, &customer, &content)
+        };
+        let reference_id = match content {
+            Content::Order(order) => Some(order.reference_id),
+            Content::Status { reference_id, .. } => Some(reference_id),
+            Content::Plain => None,
+        };
+        let id = format!("wamid.HBgM{}", desk.id(44));
+        let message = Message {
+            id: id.clone(),
+            account: account.phone_number_id.clone(),
+            to: customer.clone(),
+            kind: message_operation(call)
+                .strip_prefix("send_message.")
+                .unwrap_or_default(),
+            reference_id: reference_id.clone(),
+            opaque: opaque.map(str::to_owned),
+            status: "accepted",
+            at: desk.now(),
+            body: body.clone(),
+        };
+        self.messages.insert(id.clone(), message);
+        self.order_of_arrival.push(id.clone());
+        if let Some(error) = error {
+            self.report(&id, "failed", Some(error), desk);
+        } else if desk.settings.delivery_reports {
+            self.report(&id, "sent", None, desk);
+            self.report(&id, "delivered", None, desk);
+        }
+        let mut sent = json!({"id": id});
+        if let (true, Some(sent)) = (kind == "template", sent.as_object_mut()) {
+            sent.insert("message_status".to_owned(), "accepted".into());
+        }
+        let answer = Answer::json(
+            200,
+            &json!({
+                "messaging_product": "whatsapp",
+                "contacts": [{"input": to, "wa_id": customer}],
+                "messages": [sent],
+            }),
+        );
+        Ok(match reference_id {
+            Some(reference) => answer.about(reference),
+            None => answer,
+        })
+    }
+
+    /// What an accepted message does to the order it is about, or the error that is reported later.
+    fn apply(&mut self, account: &Account, customer: &str, content: &Content) -> Option<Value> {
+        match content {
+            Content::Plain => None,
+            Content::Order(order) => {
+                let key = (account.waba_id.clone(), order.reference_id.clone());
+                self.orders.insert(
+                    key,
+                    Placed {
+                        order: order.clone(),
+                        account: account.phone_number_id.clone(),
+                        to: customer.to_owned(),
+                        status: "pending".to_owned(),
+                        transactions: Vec::new(),
+                    },
+                );
+                None
+            }
+            Content::Status {
+                reference_id,
+                status,
+            } => {
+                let key = (account.waba_id.clone(), reference_id.clone());
+                // An unknown reference has no documented error; the order it names has no state to be left.
+                let Some(placed) = self.orders.get_mut(&key) else {
+                    return Some(hook_error(2046, "No order has this reference_id."));
+                };
+                if !order_details::may_become(&placed.status, status) {
+                    return Some(hook_error(
+                        2046,
+                        &format!("The order is {} and cannot become {status}.", placed.status),
+                    ));
+                }
+                // "The status update will fail if there is already a successful or pending payment": only payments Meta
+                // sees, those of a gateway.
+                let is_paid = placed
+                    .transactions
+                    .iter()
+                    .any(|transaction| transaction.status != "failed");
+                if status == "canceled" && is_paid {
+                    return Some(hook_error(2047, "The order has been paid."));
+                }
+                placed.status.clone_from(status);
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, id: &str, status: &'static str, error: Option<Value>, desk: &mut Desk) {
+        let Some(message) = self.messages.get_mut(id) else {
+            return;
+        };
+        message.status = status;
+        let mut shown = json!({
+            "id": message.id,
+            "status": status,
+            "timestamp": desk.now().to_string(),
+            "recipient_id": message.to,
+        });
+        if let Some(map) = shown.as_object_mut() {
+            if let Some(opaque) = &message.opaque {
+                map.insert(
+                    "biz_opaque_callback_data".to_owned(),
+                    opaque.as_str().into(),
+                );
+            }
+            if let Some(error) = error {
+                map.insert("errors".to_owned(), json!([error]));
+            } else if status == "sent" || status == "delivered" {
+                map.insert(
+                    "pricing".to_owned(),
+                    json!({"billable": true, "pricing_model": "PMP", "category": "utility", "type": "regular"}),
+                );
+            }
+        }
+        let reference = message.reference_id.clone();
+        let Some(account) = self.accounts.get(&message.account) else {
+            return;
+        };
+        emit(
+            account,
+            &format!("status.{status}"),
+            json!({"statuses": [shown]}),
+            reference.as_deref(),
+            desk,
+        );
+    }
+
+    /// A customer writes: the window opens for 24 hours, and the shop is told.
+    fn message_in(&mut self, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
+        let phone = digits_of(
+            wanted(request, "phone").ok_or_else(|| Refused::invalid("phone is missing"))?,
+        );
+        let account = match wanted(request, "account") {
+            Some(id) => self.accounts.get(id),
+            None => self.accounts.values().next(),
+        }
+        .ok_or_else(|| Refused::unknown("no such Meta account"))?;
+        let until = desk.now().saturating_add(WINDOW);
+        self.windows
+            .insert((account.phone_number_id.clone(), phone.clone()), until);
+        let id = format!("wamid.HBgM{}", desk.id(44));
+        let name = wanted(request, "name").unwrap_or("Pallavi");
+        let text = wanted(request, "text").unwrap_or("Hi");
+        emit(
+            account,
+            "message",
+            json!({
+                "contacts": [{"profile": {"name": name}, "wa_id": phone}],
+                "messages": [{
+                    "from": phone,
+                    "id": id,
+                    "timestamp": desk.now().to_string(),
+                    "type": "text",
+                    "text": {"body": text},
+                }],
+            }),
+            None,
+            desk,
+        );
+        Ok(Outcome::Done(json!({"id": id, "window_until": until})))
+    }
+
+    /// A customer reads what came, all of it or one message.
+    fn read(&mut self, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
+        let phone = wanted(request, "phone").map(digits_of);
+        let reference = wanted(request, "reference_id");
+        let id = wanted(request, "id");
+        if phone.is_none() && reference.is_none() && id.is_none() {
+            return Err(Refused::invalid("phone, reference_id or id is missing"));
+        }
+        let read: Vec<String> = self
+            .order_of_arrival
+            .iter()
+            .filter_map(|id| self.messages.get(id))
+            .filter(|message| {
+                !matches!(message.status, "read" | "failed")
+                    && phone.as_ref().is_none_or(|phone| *phone == message.to)
+                    && reference
+                        .is_none_or(|wanted| message.reference_id.as_deref() == Some(wanted))
+                    && id.is_none_or(|wanted| message.id == wanted)
+            })
+            .map(|message| message.id.clone())
+            .collect();
+        for id in &read {
+            self.report(id, "read", None, desk);
+        }
+        Ok(Outcome::Done(json!({"read": read})))
+    }
+
+    /// A customer taps Pay.
+    fn pay(&mut self, act: Act, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
+        let reference = wanted(request, "reference_id")
+            .ok_or_else(|| Refused::invalid("reference_id is missing"))?;
+        let (key, placed) = self
+            .orders
+            .iter_mut()
+            .find(|((_, found), placed)| {
+                found == reference
+                    && wanted(request, "account").is_none_or(|account| account == placed.account)
+            })
+            .ok_or_else(|| Refused::unknown(format!("no order {reference:?} on any phone")))?;
+        if placed.status == "canceled" {
+            return Err(Refused::conflict("order_canceled", "the order is canceled"));
+        }
+        let late = request.get("late") == Some(&Value::Bool(true));
+        if placed.order.expires_at.is_some_and(|at| at <= desk.now()) && !late {
+            return Err(Refused::conflict("order_expired", "the order has expired"));
+        }
+        let (gateway, configuration, is_web_only) = match &placed.order.payment {
+            Payment::Link(link) => return Ok(Outcome::Follow(link.clone())),
+            Payment::UpiIntent(link) => {
+                // "UPI intent": Meta sends no payment signal; the gateway that owns the link does.
+                return Ok(Outcome::Done(json!({
+                    "vendor": "meta", "reference_id": reference, "upi_link": link, "signal": "none",
+                })));
+            }
+            Payment::Gateway {
+                gateway,
+                configuration,
+                is_web_only,
+                ..
+            } => (gateway.clone(), configuration.clone(), *is_web_only),
+        };
+        let is_connected = self.accounts.get(&placed.account).is_some_and(|account| {
+            account.configurations.iter().any(|found| {
+                found.configuration_name == configuration
+                    && found.provider_name.eq_ignore_ascii_case(&gateway)
+                    && found.status == "Active"
+            })
+        });
+        if !is_connected {
+            return Err(Refused::conflict(
+                "cannot_pay",
+                format!("no active {gateway} configuration is called {configuration:?}"),
+            ));
+        }
+        if placed.captured().is_some() {
+            return Err(Refused::conflict("already_paid", "the order is paid"));
+        }
+        let method = wanted(request, "method").unwrap_or("upi");
+        if method == "upi" && placed.order.total > order_details::UPI_CAP && !is_web_only {
+            return Err(Refused::conflict(
+                "over_the_upi_cap",
+                "UPI takes 5,00,000 rupees at most",
+            ));
+        }
+        let amount = request
+            .get("amount")
+            .and_then(Value::as_i64)
+            .unwrap_or(placed.order.total);
+        let (status, error) = match act {
+            Act::Pay => ("success", None),
+            Act::Fail => (
+                "failed",
+                Some(
+                    json!({"code": "payment_failed", "reason": "The payment was declined by the bank."}),
+                ),
+            ),
+            _ => (
+                "failed",
+                Some(
+                    json!({"code": "payment_cancelled", "reason": "The payment was cancelled by the user."}),
+                ),
+            ),
+        };
+        let transaction = Transaction {
+            id: format!("order_{}", desk.id(14)),
+            pg_id: format!("pay_{}", desk.id(14)),
+            gateway,
+            status,
+            method: method.to_owned(),
+            amount,
+            at: desk.now(),
+            error,
+            refunds: Vec::new(),
+        };
+        let done = json!({
+            "vendor": "meta", "reference_id": reference, "status": status, "amount": amount,
+            "transaction_id": transaction.id, "pg_transaction_id": transaction.pg_id,
+        });
+        placed.transactions.push(transaction);
+        let key = key.clone();
+        self.emit_payment(&key, desk);
+        Ok(Outcome::Done(done))
+    }
+
+    /// The payment status webhook about an order's last transaction ("Payment gateway", payment webhooks).
+    fn emit_payment(&mut self, key: &(String, String), desk: &mut Desk) {
+        let Some(placed) = self.orders.get(key) else {
+            return;
+        };
+        let (Some(transaction), Some(account)) = (
+            placed.captured().or_else(|| placed.transactions.last()),
+            self.accounts.get(&placed.account),
+        ) else {
+            return;
+        };
+        let status = if transaction.status == "success" {
+            "captured"
+        } else {
+            "pending"
+        };
+        let mut shown = json!({
+            "id": transaction.id,
+            "pg_transaction_id": transaction.pg_id,
+            "type": transaction.gateway,
+            "status": transaction.status,
+            "created_timestamp": transaction.at,
+            "updated_timestamp": desk.now(),
+            "method": {"type": transaction.method},
+        });
+        if let (Some(error), Some(map)) = (&transaction.error, shown.as_object_mut()) {
+            map.insert("error".to_owned(), error.clone());
+        }
+        let mut payment = json!({
+            "reference_id": placed.order.reference_id,
+            "amount": {"value": transaction.amount, "offset": 100},
+            "currency": "INR",
+            "transaction": shown,
+        });
+        if let Some(map) = payment.as_object_mut() {
+            map.extend(placed.extras());
+            // Beside the transaction here; inside it in the look-up.
+            if !transaction.refunds.is_empty() {
+                map.insert("refunds".to_owned(), show_refunds(&transaction.refunds));
+            }
+        }
+        let value = json!({"statuses": [{
+            "id": format!("gBGG{}", desk.id(22)),
+            "recipient_id": placed.to,
+            "type": "payment",
+            "status": status,
+            "payment": payment,
+            "timestamp": desk.now().to_string(),
+        }]});
+        emit(
+            account,
+            &format!("payment.{status}"),
+            value,
+            Some(&placed.order.reference_id),
+            desk,
+        );
+    }
+
+    /// `GET /{phone_number_id}/payments/{configuration_name}/{reference_id}`.
+    fn lookup(&self, account: &Account, configuration: &str, reference: &str) -> Answer {
+        let key = (account.waba_id.clone(), reference.to_owned());
+        let Some(placed) = self.orders.get(&key) else {
+            return lookup_error().about(reference);
+        };
+        let fits = matches!(
+            &placed.order.payment,
+            Payment::Gateway { configuration: found, .. } if found == configuration
+        );
+        if !fits {
+            return lookup_error().about(reference);
+        }
+        let total = json!({"value": placed.order.total, "offset": 100});
+        let status = if placed.captured().is_some() {
+            "captured"
+        } else {
+            "pending"
+        };
+        let mut payment = json!({
+            "reference_id": reference,
+            "status": status,
+            "amount": total,
+            "currency": "INR",
+        });
+        let transactions: Vec<Value> = placed
+            .transactions
+            .iter()
+            .map(|transaction| {
+                let mut shown = json!({
+                    "id": transaction.id,
+                    "pg_transaction_id": transaction.pg_id,
+                    "type": transaction.gateway,
+                    "status": transaction.status,
+                    "created_timestamp": transaction.at,
+                    "updated_timestamp": transaction.at,
+                    "amount": {"value": transaction.amount, "offset": 100},
+                    "order_amount": total,
+                    "currency": "INR",
+                    "method": {"type": transaction.method},
+                });
+                if let Some(map) = shown.as_object_mut() {
+                    if let Some(error) = &transaction.error {
+                        map.insert("error".to_owned(), error.clone());
+                    }
+                    if !transaction.refunds.is_empty() {
+                        map.insert("refunds".to_owned(), show_refunds(&transaction.refunds));
+                    }
+                }
+                shown
+            })
+            .collect();
+        if let Some(map) = payment.as_object_mut() {
+            map.extend(placed.extras());
+            // "No attempt yet: no `transactions` key."
+            if !transactions.is_empty() {
+                map.insert("transactions".to_owned(), transactions.into());
+            }
+        }
+        Answer::json(200, &json!({"payments": [payment]})).about(reference)
+    }
+
+    /// `POST /{phone_number_id}/payments_refund`: value and offset are strings here.
+    fn refund(
+        &mut self,
+        account: &Account,
+        call: &Call,
+        desk: &mut Desk,
+    ) -> Result<Answer, Refusal> {
+        let body = call
+            .json()
+            .ok_or_else(|| Refusal::new(100, "The body is not JSON."))?;
+        let fields = Fields::of(
+            &body,
+            "",
+            &["reference_id", "speed", "payment_config_id", "amount"],
+        )?;
+        let reference = fields.need_text("reference_id", 35)?;
+        let speed = fields
+            .word("speed", &["normal", "instant"])?
+            .unwrap_or("normal");
+        let configuration = fields.need_text("payment_config_id", 60)?;
+        let amount = fields.need_object("amount", &["currency", "value", "offset"])?;
+        amount.need_word("currency", &["INR"])?;
+        amount.need_word("offset", &["100"])?;
+        let value = amount
+            .need_text("value", 18)?
+            .parse::<i64>()
+            .ok()
+            .filter(|value| *value > 0)
+            .ok_or_else(|| {
+                Refusal::new(
+                    131_009,
+                    "amount.value must be a positive integer as a string",
+                )
+            })?;
+        let key = (account.waba_id.clone(), reference.to_owned());
+        let unknown = || {
+            Refusal::new(
+                131_009,
+                "no payment with this reference_id and payment_config_id",
+            )
+        };
+        let placed = self.orders.get_mut(&key).ok_or_else(unknown)?;
+        if !matches!(&placed.order.payment, Payment::Gateway { configuration: found, .. } if found == configuration)
+        {
+            return Err(unknown());
+        }
+        let transaction = placed
+            .transactions
+            .iter_mut()
+            .find(|transaction| transaction.status == "success")
+            .ok_or_else(unknown)?;
+        let refunded = transaction
+            .refunds
+            .iter()
+            .filter(|refund| refund.status != "failed")
+            .fold(0_i64, |sum, refund| sum.saturating_add(refund.amount));
+        if refunded.saturating_add(value) > transaction.amount {
+            return Err(Refusal::new(
+                131_009,
+                "amount is more than what is left of the payment",
+            ));
+        }
+        let refund = Refund {
+            id: format!("rfnd_{}", desk.id(14)),
+            amount: value,
+            speed: speed.to_owned(),
+            status: match account.refunds {
+                RefundsEnd::Processed => "completed",
+                RefundsEnd::Pending => "pending",
+                RefundsEnd::Failed => "failed",
+            },
+            at: desk.now(),
+        };
+        let shown =
+            json!({"id": refund.id, "status": refund.status, "speed_processed": refund.speed});
+        transaction.refunds.push(refund);
+        self.emit_payment(&key, desk);
+        Ok(Answer::json(200, &shown).about(reference))
+    }
+}
+
+/// Refunds in webhooks and look-ups: `success` there is `completed` in the refund call.
+fn show_refunds(refunds: &[Refund]) -> Value {
+    refunds
+        .iter()
+        .map(|refund| {
+            json!({
+                "id": refund.id,
+                "amount": {"value": refund.amount, "offset": 100},
+                "speed_processed": refund.speed,
+                "status": if refund.status == "completed" { "success" } else { refund.status },
+                "created_timestamp": refund.at,
+                "updated_timestamp": refund.at,
+            })
+        })
+        .collect()
+}
+
+fn emit(account: &Account, event: &str, what: Value, reference: Option<&str>, desk: &mut Desk) {
+    let mut value = json!({
+        "messaging_product": "whatsapp",
+        "metadata": {
+            "display_phone_number": account.display_phone_number,
+            "phone_number_id": account.phone_number_id,
+        },
+    });
+    if let (Value::Object(what), Some(map)) = (what, value.as_object_mut()) {
+        map.extend(what);
+    }
+    let body = json!({
+        "object": "whatsapp_business_account",
+        "entry": [{"id": account.waba_id, "changes": [{"value": value, "field": "messages"}]}],
+    });
+    if let Some(draft) = draft(account, event, ascii_json(&body), reference) {
+        desk.send(draft);
+    }
+}
+
+/// An error inside a webhook: title and message instead of the answer's `message` and `type`.
+fn hook_error(code: i64, details: &str) -> Value {
+    let (_, message) = described(code);
+    json!({
+        "code": code,
+        "title": message,
+        "message": message,
+        "error_data": {"details": details},
+        "href": "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/",
+    })
+}
+
+/// The error a fault plans: its code is enough.
+fn planned_error(planned: Value) -> Value {
+    let code = planned
+        .get("code")
+        .and_then(Value::as_i64)
+        .unwrap_or(131_000);
+    let mut error = hook_error(code, "Planned by the sandbox's control API.");
+    if let (Some(error), Value::Object(planned)) = (error.as_object_mut(), planned) {
+        error.extend(planned);
+    }
+    error
+}
+
+fn check_media(media: &Fields<'_>) -> Result<(), Refusal> {
+    match (media.text("link", 2048)?, media.text("id", 512)?) {
+        (Some(link), None) => {
+            if link.starts_with("https://") || link.starts_with("http://127.0.0.1:") {
+                Ok(())
+            } else {
+                Err(Refusal::new(
+                    131_009,
+                    format!("{} must be an https URL", media.at("link")),
+                ))
+            }
+        }
+        (None, Some(_)) => Ok(()),
+        (None, None) => Err(Refusal::new(
+            131_008,
+            format!("{} or id is required", media.at("link")),
+        )),
+        (Some(_), Some(_)) => Err(Refusal::new(
+            131_009,
+            format!("{} and id exclude each other", media.at("link")),
+        )),
+    }
+}
+
+fn read_interactive(fields: &Fields<'_>, account: &Account, now: i64) -> Result<Content, Refusal> {
+    let interactive = fields.need_object(
+        "interactive",
+        &["type", "header", "body", "footer", "action"],
+    )?;
+    let kind = interactive.need_word("type", &["order_details", "order_status"])?;
+    if let Some(header) =
+        interactive.object("header", &["type", "text", "image", "video", "document"])?
+    {
+        if kind == "order_status" {
+            return Err(Refusal::new(100, "Unexpected key \"interactive.header\""));
+        }
+        let media = header.need_word("type", &["text", "image", "video", "document"])?;
+        if media == "text" {
+            header.need_text("text", 60)?;
+        } else {
+            let file = header.need_object(media, &["link", "id", "provider", "filename"])?;
+            check_media(&file)?;
+        }
+    }
+    interactive
+        .need_object("body", &["text"])?
+        .need_text("text", 1024)?;
+    if let Some(footer) = interactive.object("footer", &["text"])? {
+        footer.need_text("text", 60)?;
+    }
+    let action = interactive.need_object("action", &["name", "parameters"])?;
+    if kind == "order_details" {
+        action.need_word("name", &["review_and_pay"])?;
+        let order = order_details::read(
+            action.need("parameters")?,
+            &action.at("parameters"),
+            now,
+            account.leniency(),
+        )?;
+        return Ok(Content::Order(order));
+    }
+    action.need_word("name", &["review_order"])?;
+    let parameters = action.need_object("parameters", &["reference_id", "order"])?;
+    Ok(read_status(&parameters)?)
+}
+
+fn read_status(parameters: &Fields<'_>) -> Result<Content, Problem> {
+    let reference_id = parameters.need_text("reference_id", 1000)?;
+    order_details::check_reference(parameters.at("reference_id"), reference_id)?;
+    let order = parameters.need_object("order", &["status", "description"])?;
+    let status = order.need_word("status", order_details::STATUSES)?;
+    order.text("description", 120)?;
+    Ok(Content::Status {
+        reference_id: reference_id.to_owned(),
+        status: status.to_owned(),
+    })
+}
+
+/// "Order details template" and "Order status template".
+fn read_template(fields: &Fields<'_>, account: &Account, now: i64) -> Result<Content, Refusal> {
+    let sent = fields.need_object("template", &["name", "language", "components"])?;
+    let name = sent.need_text("name", 512)?;
+    let language = sent.need_object("language", &["policy", "code"])?;
+    language.word("policy", &["deterministic"])?;
+    let code = language.need_text("code", 20)?;
+    let template = account
+        .templates
+        .iter()
+        .find(|template| {
+            template.name == name
+                && template.language == code
+                && !matches!(template.status.as_str(), "PENDING" | "REJECTED")
+        })
+        .ok_or_else(|| {
+            Refusal::new(
+                132_001,
+                format!("template name ({name}) does not exist in {code}"),
+            )
+        })?;
+    match template.status.as_str() {
+        "PAUSED" => return Err(Refusal::new(132_015, "the template is paused")),
+        "DISABLED" => return Err(Refusal::new(132_016, "the template is disabled")),
+        _ => {}
+    }
+    let mut variables = 0;
+    let mut header = None;
+    let mut url_button = false;
+    let mut content = None;
+    for (index, component) in sent
+        .array("components")?
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
+        let path = format!("template.components[{index}]");
+        let component = Fields::of(
+            component,
+            path,
+            &["type", "sub_type", "index", "parameters"],
+        )?;
+        let kind = component.need_word("type", &["header", "body", "button", "order_status"])?;
+        let parameters = component.need_array("parameters")?;
+        let at = component.at("parameters");
+        match kind {
+            "header" => header = Some(read_header_parameter(parameters, &at)?),
+            "body" => {
+                for (index, parameter) in parameters.iter().enumerate() {
+                    read_text_parameter(parameter, format!("{at}[{index}]"))?;
+                }
+                variables = parameters.len();
+            }
+            "order_status" => {
+                let [parameter] = parameters else {
+                    return Err(Refusal::new(132_012, format!("{at} must have one entry")));
+                };
+                let parameter =
+                    Fields::of(parameter, format!("{at}[0]"), &["type", "order_status"])?;
+                parameter.need_word("type", &["order_status"])?;
+                let status = parameter.need_object("order_status", &["reference_id", "order"])?;
+                content = Some((TemplateKind::OrderStatus, read_status(&status)?));
+            }
+            _ => {
+                check_button_index(&component)?;
+                if component.need_word("sub_type", &["order_details", "url"])? == "url" {
+                    let [parameter] = parameters else {
+                        return Err(Refusal::new(132_012, format!("{at} must have one entry")));
+                    };
+                    read_text_parameter(parameter, format!("{at}[0]"))?;
+                    url_button = true;
+                } else {
+                    let order = read_order_button(parameters, &at, now, account)?;
+                    content = Some((TemplateKind::OrderDetails, Content::Order(order)));
+                }
+            }
+        }
+    }
+    if variables != template.variables {
+        return Err(Refusal::new(
+            132_000,
+            format!(
+                "body: number of localizable_params ({variables}) does not match the expected number of params ({})",
+                template.variables
+            ),
+        ));
+    }
+    if header != template.header {
+        return Err(Refusal::new(
+            132_012,
+            format!(
+                "header: Format mismatch, expected {}, received {}",
+                template.header.as_deref().unwrap_or("UNKNOWN"),
+                header.as_deref().unwrap_or("UNKNOWN")
+            ),
+        ));
+    }
+    if url_button != template.url_button {
+        return Err(Refusal::new(
+            132_000,
+            "buttons: number of localizable_params does not match the expected number of params",
+        ));
+    }
+    match (template.kind, content) {
+        (TemplateKind::Body, None) => Ok(Content::Plain),
+        (wanted, Some((found, content))) if wanted == found => Ok(content),
+        (TemplateKind::OrderDetails, None) => Err(Refusal::new(
+            131_008,
+            "template.components: the order_details button is required",
+        )),
+        (TemplateKind::OrderStatus, None) => Err(Refusal::new(
+            131_008,
+            "template.components: the order_status component is required",
+        )),
+        (_, Some(_)) => Err(Refusal::new(
+            132_012,
+            "the template was not created with this component",
+        )),
+    }
+}
+
+/// The only button of these templates is the first; both `0` and `"0"` stand in Meta's samples.
+fn check_button_index(component: &Fields<'_>) -> Result<(), Refusal> {
+    let index = component.need("index")?;
+    if *index == json!(0) || *index == json!("0") {
+        Ok(())
+    } else {
+        Err(Refusal::new(
+            131_009,
+            format!("{} must be 0", component.at("index")),
+        ))
+    }
+}
+
+fn read_order_button(
+    parameters: &[Value],
+    at: &str,
+    now: i64,
+    account: &Account,
+) -> Result<Order, Refusal> {
+    let [parameter] = parameters else {
+        return Err(Refusal::new(132_012, format!("{at} must have one entry")));
+    };
+    let parameter = Fields::of(parameter, format!("{at}[0]"), &["type", "action"])?;
+    parameter.need_word("type", &["action"])?;
+    let action = parameter.need_object("action", &["order_details"])?;
+    Ok(order_details::read(
+        action.need("order_details")?,
+        &action.at("order_details"),
+        now,
+        account.leniency(),
+    )?)
+}
+
+fn read_header_parameter(parameters: &[Value], at: &str) -> Result<String, Refusal> {
+    let [parameter] = parameters else {
+        return Err(Refusal::new(132_000, format!("{at} must have one entry")));
+    };
+    let parameter = Fields::of(
+        parameter,
+        format!("{at}[0]"),
+        &["type", "text", "image", "video", "document"],
+    )?;
+    let kind = parameter.need_word("type", &["text", "image", "video", "document"])?;
+    if kind == "text" {
+        parameter.need_text("text", 60)?;
+    } else {
+        let media = parameter.need_object(kind, &["link", "id", "filename"])?;
+        check_media(&media)?;
+    }
+    Ok(kind.to_owned())
+}
+
+fn read_text_parameter(parameter: &Value, at: String) -> Result<(), Refusal> {
+    let fields = Fields::of(parameter, at, &["type", "text"])?;
+    let kind = fields.need_text("type", 30)?;
+    if kind != "text" {
+        return Err(Refusal::new(
+            132_012,
+            format!(
+                "{} is {kind:?}, the template has text here",
+                fields.at("type")
+            ),
+        ));
+    }
+    let text = fields.need_text("text", 1024)?;
+    // "Param text cannot have new-line/tab characters or more than 4 consecutive spaces".
+    if text.contains(['\n', '\t']) || text.contains("     ") {
+        return Err(Refusal::new(
+            132_012,
+            format!(
+                "{} cannot have new-line/tab characters or more than 4 consecutive spaces",
+                fields.at("text")
+            ),
+        ));
+    }
+    Ok(())
+}
