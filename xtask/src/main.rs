@@ -1,2 +1,82 @@
-//! Project verbs.
-fn main() {}
+//! The project's verbs: `cargo xtask <verb>`.
+//!
+//! This crate owns everything that runs on a developer's machine and in CI: which tools are needed and in which version,
+//! how local AWS is started and deployed to, what "all tests" means. It holds nothing that a function needs.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "telling a person what happens is this program's job"
+)]
+
+mod aws;
+mod build;
+mod checks;
+mod demo;
+mod deploy;
+mod failure;
+mod local;
+mod options;
+mod paths;
+mod pos;
+mod procs;
+mod report;
+mod sandbox;
+mod size;
+mod suite;
+mod tenants;
+mod tools;
+mod watch;
+
+use std::process::ExitCode;
+
+use failure::Result;
+use options::{Options, Verb};
+
+const HELP: &str = "\
+cargo xtask <verb>
+
+  demo     post a bill, pay it, see every hop; starts and stops everything it needs
+  up       the same stack, and it stays until Ctrl-C
+  watch    the functions under `cargo lambda watch`, rebuilt when a file changes
+  test     every test there is
+  check    format, lints, dependencies, documentation
+  size     size of each function as it is deployed, against xtask/size-limits.json
+  tools    install the tools and print where they are
+  help     this text
+
+options of demo, up, watch and test
+  --aws-port <port>        port of local AWS          (default: a free one)
+  --sandbox-port <port>    port of the sandbox        (default: a free one)
+  --watch-port <port>      port of the functions under `watch`   (default: a free one)
+
+Needs Rust, a C compiler and Python 3.10 or newer. Everything else is installed below target/, pinned by hash.";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nerror: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let options = Options::from_args()?;
+    if options.verb == Verb::Help {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let procs = procs::Procs::start()?;
+    let _stop = procs::StopOnDrop(&procs);
+    match options.verb {
+        Verb::Demo => demo::run(&procs, &options),
+        Verb::Up => local::up(&procs, &options),
+        Verb::Watch => watch::run(&procs, &options),
+        Verb::Test => suite::run(&procs, &options),
+        Verb::Check => checks::run(&procs),
+        Verb::Size => size::run(&procs),
+        Verb::Tools => tools::install_all(&procs),
+        Verb::Help => Ok(()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The command line.
+
+use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+
+use crate::failure::{Context as _, Failure, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Demo,
+    Up,
+    Watch,
+    Test,
+    Check,
+    Size,
+    Tools,
+    Help,
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) verb: Verb,
+    pub(crate) aws_port: Option<u16>,
+    pub(crate) sandbox_port: Option<u16>,
+    pub(crate) watch_port: Option<u16>,
+}
+
+impl Options {
+    pub(crate) fn from_args() -> Result<Self> {
+        Self::parse(lexopt::Parser::from_env())
+    }
+
+    fn parse(mut parser: lexopt::Parser) -> Result<Self> {
+        let mut options = Self {
+            verb: Verb::Help,
+            aws_port: None,
+            sandbox_port: None,
+            watch_port: None,
+        };
+        let mut named = false;
+        while let Some(arg) = parser.next().doing("arguments")? {
+            match arg {
+                Short('h') | Long("help") => {
+                    return Ok(Self {
+                        verb: Verb::Help,
+                        ..options
+                    });
+                }
+                Long("aws-port") => options.aws_port = Some(port(&mut parser, "--aws-port")?),
+                Long("sandbox-port") => {
+                    options.sandbox_port = Some(port(&mut parser, "--sandbox-port")?)
+                }
+                Long("watch-port") => options.watch_port = Some(port(&mut parser, "--watch-port")?),
+                Value(word) if !named => {
+                    named = true;
+                    options.verb = verb(&word.string().doing("the verb")?)?;
+                }
+                other => {
+                    return Err(Failure::new(format!(
+                        "{}; see `cargo xtask help`",
+                        other.unexpected()
+                    )));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn verb(word: &str) -> Result<Verb> {
+    Ok(match word {
+        "demo" => Verb::Demo,
+        "up" => Verb::Up,
+        "watch" => Verb::Watch,
+        "test" => Verb::Test,
+        "check" => Verb::Check,
+        "size" => Verb::Size,
+        "tools" => Verb::Tools,
+        "help" => Verb::Help,
+        other => {
+            return Err(Failure::new(format!(
+                "there is no verb `{other}`; see `cargo xtask help`"
+            )));
+        }
+    })
+}
+
+fn port(parser: &mut lexopt::Parser, name: &str) -> Result<u16> {
+    parser.value().doing(name)?.parse().doing(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options> {
+        Options::parse(lexopt::Parser::from_iter(
+            std::iter::once("xtask").chain(args.iter().copied()),
+        ))
+    }
+
+    #[test]
+    fn ports_may_stand_before_or_after_the_verb() {
+        let options = parse(&["--aws-port", "4566", "up", "--sandbox-port=4567"]).unwrap();
+        assert_eq!(
+            (options.verb, options.aws_port, options.sandbox_port),
+            (Verb::Up, Some(4566), Some(4567))
+        );
+    }
+
+    #[test]
+    fn nothing_or_help_anywhere_is_help() {
+        assert_eq!(parse(&[]).unwrap().verb, Verb::Help);
+        assert_eq!(parse(&["up", "--help"]).unwrap().verb, Verb::Help);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        assert!(parse(&["deploy"]).is_err());
+        assert!(parse(&["up", "--port", "1"]).is_err());
+        assert!(parse(&["up", "--aws-port", "70000"]).is_err());
+        assert!(parse(&["up", "down"]).is_err());
+    }
+}
