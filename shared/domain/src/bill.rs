@@ -870,8 +870,14 @@ mod tests {
                 "out_of_range",
             ),
             (
-                "/items/0/amount/value",
+                "/items/0/sale_amount/value",
                 json!(i64::MAX),
+                "/items/0/sale_amount",
+                "not_reduced",
+            ),
+            (
+                "/items",
+                json!([{"retailer_id": "a", "name": "b", "quantity": 2, "amount": {"value": i64::MAX, "offset": 100}}]),
                 "/items",
                 "too_large",
             ),

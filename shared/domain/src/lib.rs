@@ -6,6 +6,7 @@ pub mod contact;
 pub mod delivery;
 pub mod event;
 pub mod fault;
+pub mod flows;
 pub mod http;
 pub mod ids;
 pub mod json;

@@ -220,6 +220,8 @@ pub struct Outgoing<'a> {
     pub tag: &'a Tag,
     /// The bill.
     pub bill: &'a Bill,
+    /// When the message is sent.
+    pub now: Millis,
     /// When the bill ends.
     pub expires_at: Millis,
     /// The mode it is paid in.

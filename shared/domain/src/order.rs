@@ -300,7 +300,8 @@ pub struct Order {
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
     refunded: Paise,
-    fulfilment_changes: u32,
+    fulfilment_log: Vec<(Fulfilment, Option<String>)>,
+    paid_status: Option<Fulfilment>,
     resends: u32,
 }
 
@@ -331,7 +332,8 @@ impl Order {
             closed: None,
             captured: None,
             refunded: Paise::ZERO,
-            fulfilment_changes: 0,
+            fulfilment_log: Vec::new(),
+            paid_status: None,
             resends: 1,
         };
         for recorded in &events {
@@ -419,6 +421,64 @@ impl Order {
         self.captured.as_ref().map(|(id, at)| (id.as_str(), *at))
     }
 
+    /// This order after one more event.
+    #[must_use]
+    pub fn with(&self, recorded: Recorded) -> Self {
+        let mut next = self.clone();
+        next.apply(&recorded);
+        next.events.push(recorded);
+        next
+    }
+
+    /// The n-th change of fulfilment the shop made (from 1), with what it said about it.
+    #[must_use]
+    pub fn fulfilment_change(&self, number: u32) -> Option<(Fulfilment, Option<&str>)> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.fulfilment_log
+            .get(index)
+            .map(|(to, description)| (*to, description.as_deref()))
+    }
+
+    /// The status the order took by being paid; `None` when the shop had moved it on before.
+    #[must_use]
+    pub fn paid_status(&self) -> Option<Fulfilment> {
+        self.paid_status
+    }
+
+    /// The bill went out at least once, so the customer has an order whose status can change.
+    #[must_use]
+    pub fn bill_was_sent(&self) -> bool {
+        self.messages
+            .iter()
+            .any(|m| matches!(m.key, MessageKey::Invoice(_)) && m.sent_at.is_some())
+    }
+
+    /// Messages that nobody took care of in time.
+    pub fn neglected(&self, now: Millis) -> impl Iterator<Item = &Message> {
+        self.messages.iter().filter(move |m| {
+            m.status != MessageStatus::Sent && m.next_check(now).is_some_and(|t| t <= now)
+        })
+    }
+
+    /// It is time to ask the gateway about this order.
+    #[must_use]
+    pub fn payment_is_due(&self, now: Millis) -> bool {
+        if !self.is_ready() {
+            return false;
+        }
+        if self.payment_status().is_open() {
+            return now.seconds_since(self.contents.created_at) >= FIRST_LOOKUPS[0]
+                || now >= self.expires_at();
+        }
+        self.closed.is_some() && !self.payment_status().is_paid()
+    }
+
+    /// The time to pay is over, and so is the grace for late news.
+    #[must_use]
+    pub fn is_over(&self, now: Millis) -> bool {
+        self.payment_status().is_open() && now >= self.expires_at().plus_seconds(EXPIRY_GRACE)
+    }
+
     /// A message by name.
     #[must_use]
     pub fn message(&self, key: &MessageKey) -> Option<&Message> {
@@ -463,7 +523,9 @@ impl Order {
             Event::Payment(report) => self.apply_payment(report, at),
             Event::Closed { reason } => self.close(*reason, at),
             Event::Expired => self.close(Closed::Expired, at),
-            Event::Fulfilment { to, description: _ } => self.apply_fulfilment(*to, at),
+            Event::Fulfilment { to, description } => {
+                self.apply_fulfilment(*to, description.as_deref(), at)
+            }
             Event::Resend {
                 number,
                 reference,
@@ -540,15 +602,17 @@ impl Order {
     }
 
     /// A change of fulfilment that WhatsApp's rules do not allow is ignored; who asks for one is told before it is stored.
-    fn apply_fulfilment(&mut self, to: Fulfilment, at: Millis) {
+    fn apply_fulfilment(&mut self, to: Fulfilment, description: Option<&str>, at: Millis) {
         let allowed = self.fulfilment.may_become(to)
             && !(to == Fulfilment::Canceled && self.captured.is_some());
         if !allowed {
             return;
         }
         self.fulfilment = to;
-        self.fulfilment_changes = self.fulfilment_changes.saturating_add(1);
-        self.owe(MessageKey::Status(self.fulfilment_changes), at);
+        self.fulfilment_log
+            .push((to, description.map(str::to_owned)));
+        let number = u32::try_from(self.fulfilment_log.len()).unwrap_or(u32::MAX);
+        self.owe(MessageKey::Status(number), at);
         if to == Fulfilment::Canceled {
             self.close(Closed::Canceled, at);
         }
@@ -611,6 +675,7 @@ impl Order {
         let target = self.terms().on_captured;
         if self.fulfilment == Fulfilment::Pending {
             self.fulfilment = target;
+            self.paid_status = Some(target);
         }
         self.owe(MessageKey::Paid, at);
         if self.terms().receipt_message {

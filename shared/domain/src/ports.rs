@@ -86,6 +86,12 @@ pub trait OrderStore: Sync {
         key: &OrderKey,
     ) -> impl Future<Output = Result<Option<Order>, StoreError>> + Send;
 
+    /// The order a message reference of a re-sent bill belongs to. [GetItem]
+    fn resolve(
+        &self,
+        key: &OrderKey,
+    ) -> impl Future<Output = Result<Option<ReferenceId>, StoreError>> + Send;
+
     /// Adds facts to an order. [UpdateItem]
     fn append(
         &self,
@@ -93,8 +99,8 @@ pub trait OrderStore: Sync {
         append: &Append,
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
-    /// Keeps verified facts for an order that does not exist yet, 30 days from `now`; when the order exists after all,
-    /// they are added to it. [UpdateItem]
+    /// Keeps verified facts for an order that does not exist yet, 30 days from `now`, and says `Missing`, also when it kept
+    /// them before; when the order exists after all, they are added to it. [UpdateItem; one more when the order exists]
     fn park(
         &self,
         key: &OrderKey,
@@ -103,7 +109,8 @@ pub trait OrderStore: Sync {
         now: Millis,
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
-    /// Reserves `alias` as a message reference of `key`. False when the name is in use. [UpdateItem]
+    /// Reserves `alias` as a message reference of `key`. False when the name is in use by another order; reserving it again
+    /// for the same order is true. [UpdateItem]
     fn alias(
         &self,
         alias: &ReferenceId,
@@ -131,6 +138,16 @@ pub trait OrderStore: Sync {
 
 /// The due index is spread over this many partitions.
 pub const DUE_SHARDS: u8 = 8;
+
+/// The partition of the due index an order is in: FNV-1a of its key. Stored with the order, so it must never change.
+#[must_use]
+pub fn due_shard(key: &OrderKey) -> u8 {
+    let text = format!("{}#{}", key.tenant, key.reference);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    u8::try_from(hash.checked_rem(DUE_SHARDS.into()).unwrap_or(0)).unwrap_or(0)
+}
 
 /// Work for `send-status`: ids only. What to say is read from the order when it is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +197,40 @@ pub struct QueueError(pub String);
 pub trait Queue: Sync {
     /// Queues a task; true delivery order within one order.
     fn send(&self, task: &DeliverTask) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// Holds a received message back. [SQS: ChangeMessageVisibility]
+pub trait Visibility: Sync {
+    /// The message behind `receipt` comes again in this many seconds, at most [`crate::delivery::LONGEST`].
+    fn postpone(
+        &self,
+        receipt: &str,
+        seconds: u32,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// Where messages go that can never be handled, with the reason, instead of failing until the queue gives up. [SQS: SendMessage]
+pub trait DeadLetters: Sync {
+    /// Puts `body` away as it was received. `group` is the message's own, so that a redrive keeps the sequence; `id` is the
+    /// queue's id of the message and makes burying it twice within five minutes harmless.
+    fn bury(
+        &self,
+        body: &str,
+        reason: &str,
+        group: &str,
+        id: &str,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
+
+/// A setting could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("setting unavailable: {0}")]
+pub struct SettingsError(pub String);
+
+/// What this installation is told when it is deployed, but not in an environment variable. [SSM: GetParameter, cached 5 minutes]
+pub trait Settings: Sync {
+    /// Base URL of receipt links, without a slash at the end.
+    fn public_url(&self) -> impl Future<Output = Result<Arc<str>, SettingsError>> + Send;
 }
 
 /// Makes calls to vendors. One call, one answer; never follows a redirect, never repeats on its own.

@@ -1,0 +1,78 @@
+//! The use cases. Each is generic over the ports it needs, so its signature says what it touches, and each names its round trips.
+
+pub mod apply_webhook;
+pub mod change_order;
+pub mod create_invoice;
+pub mod deliver;
+pub mod read_order;
+pub mod reconcile;
+
+use crate::ids::OrderKey;
+use crate::message::MessageKey;
+use crate::order::{Message, Order};
+use crate::payment::LookupRequest;
+use crate::ports::{DeliverTask, Queue, QueueError};
+
+/// The task that sends `message`. Its attempt number makes a re-queued message a new one to the queue's duplicate check.
+#[must_use]
+pub fn task(key: &OrderKey, message: &Message) -> DeliverTask {
+    DeliverTask {
+        v: 1,
+        tenant_id: key.tenant.clone(),
+        reference_id: key.reference.clone(),
+        message: message.key.clone(),
+        attempt: message.attempts,
+    }
+}
+
+/// Queues every message the order owes and nobody has taken up, in their sequence. Returns how many.
+pub(crate) async fn queue_owed<Q: Queue>(queue: &Q, order: &Order) -> Result<usize, QueueError> {
+    let mut queued: usize = 0;
+    for message in order.to_queue() {
+        queue.send(&task(&order.key, message)).await?;
+        queued = queued.saturating_add(1);
+    }
+    Ok(queued)
+}
+
+/// How the gateway knows this order's payment.
+#[must_use]
+pub fn lookup_request(order: &Order) -> LookupRequest {
+    LookupRequest {
+        reference: order.key.reference.clone(),
+        gateway_id: order.started.as_ref().map(|s| s.id.clone()),
+    }
+}
+
+/// One line for each hold the order's last event brought up; an alarm watches for it.
+pub(crate) fn report_new_holds(order: &Order) {
+    let last = order.events.last().map(|e| e.at);
+    for (hold, at) in &order.holds {
+        if Some(*at) == last {
+            report_hold(order, *hold);
+        }
+    }
+}
+
+/// One line per order that needs a person; an alarm watches for it.
+pub(crate) fn report_hold(order: &Order, hold: crate::order::Hold) {
+    tracing::error!(
+        event = "order_held",
+        order.tenant_id = %order.key.tenant,
+        order.reference_id = %order.key.reference,
+        order.hold = hold.as_str(),
+        "the order needs a person: {}", hold.as_str()
+    );
+}
+
+/// One line per message that will not be sent; an alarm watches for it.
+pub(crate) fn report_given_up(order: &Order, message: &MessageKey, code: &str) {
+    tracing::error!(
+        event = "message_given_up",
+        order.tenant_id = %order.key.tenant,
+        order.reference_id = %order.key.reference,
+        message.key = %message,
+        provider.code = code,
+        "the message {message} will not be sent"
+    );
+}

@@ -1,0 +1,385 @@
+//! Applies what a verified webhook says. A 2xx may be answered only when this returns `Ok`: then every effect is stored and
+//! every message that follows from it is queued, or was before.
+//!
+//! Round trips per signal: store, queue (only when a message follows); a hint asks the holder of the money in between.
+
+use crate::connector::{Channel, Gateway, Signal, Trust};
+use crate::event::{Event, Once, Recorded};
+use crate::flows::{lookup_request, queue_owed, report_given_up, report_new_holds};
+use crate::http::{CallError, converse};
+use crate::ids::{OrderKey, ReferenceId, TenantId};
+use crate::message::{Report, Tag};
+use crate::order::{MessageStatus, Order};
+use crate::payment::{Closed, Found, PaymentMode, PaymentReport};
+use crate::ports::{
+    Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
+};
+
+/// After a change, `reconcile` looks at the order at the latest this many seconds later, unless somebody settles it before.
+const SOON: i64 = 120;
+
+/// What the use case works with.
+pub struct Deps<'a, S, Q, H, C> {
+    /// Orders.
+    pub store: &'a S,
+    /// Work for `send-status`.
+    pub queue: &'a Q,
+    /// Questions to the holder of the money.
+    pub http: &'a H,
+    /// Time.
+    pub clock: &'a C,
+}
+
+/// Whom to ask about a payment.
+#[derive(Clone, Copy)]
+pub struct Askable<'a> {
+    /// The tenant's gateway.
+    pub gateway: &'a dyn Gateway,
+    /// The tenant's messaging provider, which knows of payments made natively inside WhatsApp.
+    pub channel: &'a dyn Channel,
+}
+
+/// Why the sender must come again.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A hint could not be confirmed because the holder of the money does not answer.
+    #[error("the payment could not be looked up: {0}")]
+    Lookup(CallError),
+}
+
+/// Applies all signals of one webhook, in their sequence. Every signal is tried even when one fails, so that a poisoned neighbour
+/// holds nothing up; the first failure is returned and the whole webhook comes again, which changes nothing for the others.
+pub async fn apply_webhook<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    tenant: &TenantId,
+    source: &str,
+    signals: Vec<Signal>,
+    ask: Askable<'_>,
+) -> Result<(), ApplyError> {
+    let mut failure = None;
+    for signal in signals {
+        if let Err(error) = apply_signal(deps, tenant, source, signal, ask).await {
+            tracing::warn!(error = %error, "a webhook could not be applied and will come again");
+            failure = failure.or(Some(error));
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+async fn apply_signal<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    tenant: &TenantId,
+    source: &str,
+    signal: Signal,
+    ask: Askable<'_>,
+) -> Result<(), ApplyError> {
+    match signal {
+        Signal::Ignored(what) => {
+            tracing::info!(webhook.source = source, "ignored: {what}");
+            Ok(())
+        }
+        Signal::Payment {
+            reference,
+            report,
+            trust: Trust::Proven,
+        } => {
+            let key = OrderKey::new(tenant.clone(), reference);
+            let now = deps.clock.now();
+            let once = Once::payment(&report);
+            let event = Recorded::new(now, source, Event::Payment(report));
+            store_fact(deps, key, once, event, now).await
+        }
+        Signal::Payment {
+            reference,
+            report: _,
+            trust: Trust::Hint,
+        } => {
+            let key = OrderKey::new(tenant.clone(), reference);
+            confirm(deps, key, ask).await
+        }
+        Signal::LinkClosed { reference, reason } => {
+            let key = OrderKey::new(tenant.clone(), reference);
+            let now = deps.clock.now();
+            let event = Recorded::new(now, source, Event::Closed { reason });
+            store_fact(deps, key, closed_once(reason), event, now).await
+        }
+        Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
+    }
+}
+
+const fn closed_name(reason: Closed) -> &'static str {
+    match reason {
+        Closed::Canceled => "closed:canceled",
+        Closed::Expired => "closed:expired",
+    }
+}
+
+/// A gateway closes a link once for each reason.
+pub(crate) fn closed_once(reason: Closed) -> Once {
+    Once::named(closed_name(reason))
+}
+
+/// Stores one fact about an order, or parks it when there is no such order yet, and queues what follows from it.
+async fn store_fact<S: OrderStore, Q: Queue, H, C>(
+    deps: &Deps<'_, S, Q, H, C>,
+    mut key: OrderKey,
+    once: Once,
+    event: Recorded,
+    now: crate::time::Millis,
+) -> Result<(), ApplyError> {
+    let append = Append {
+        once: Some(once.clone()),
+        events: vec![event],
+        expect: None,
+        due: Due::At(now.plus_seconds(SOON)),
+    };
+    // An alias leads to its order, and an order is no alias: two steps are enough.
+    for _ in 0..2 {
+        let order = match deps.store.append(&key, &append).await? {
+            Appended::Done(order) => {
+                report_new_holds(&order);
+                order
+            }
+            // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
+            Appended::Duplicate(order) | Appended::Stale(order) => order,
+            Appended::Alias(reference) => {
+                key = OrderKey::new(key.tenant.clone(), reference);
+                continue;
+            }
+            Appended::Missing => match deps.store.park(&key, &once, &append.events, now).await? {
+                Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => {
+                    order
+                }
+                Appended::Missing => {
+                    tracing::warn!(
+                        event = "webhook_parked",
+                        order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+                        "there is no such order yet; the webhook is kept for 30 days"
+                    );
+                    return Ok(());
+                }
+                Appended::Alias(reference) => {
+                    key = OrderKey::new(key.tenant.clone(), reference);
+                    continue;
+                }
+            },
+        };
+        queue_owed(deps.queue, &order).await?;
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("{key} is an alias of an alias")).into())
+}
+
+/// Asks the holder of the money about an order and applies what it says.
+async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    mut key: OrderKey,
+    ask: Askable<'_>,
+) -> Result<(), ApplyError> {
+    let mut asked_as: Option<ReferenceId> = None;
+    for _ in 0..2 {
+        match load(deps.store, &key).await? {
+            Loaded::Order(order) => {
+                let found = ask_about(deps.http, &order, ask, asked_as.as_ref())
+                    .await
+                    .map_err(ApplyError::Lookup)?;
+                return apply_found(
+                    deps.store,
+                    deps.queue,
+                    deps.clock,
+                    *order,
+                    found,
+                    source_of(ask),
+                )
+                .await
+                .map(|_| ());
+            }
+            Loaded::Alias(reference) => {
+                asked_as = Some(key.reference.clone());
+                key = OrderKey::new(key.tenant.clone(), reference);
+            }
+            Loaded::Nothing => {
+                // An unsigned or second-hand word about an order we do not know proves nothing and is not kept.
+                tracing::warn!(
+                    order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+                    "a payment was hinted for an order that does not exist"
+                );
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Loaded {
+    Order(Box<Order>),
+    Alias(ReferenceId),
+    Nothing,
+}
+
+async fn load<S: OrderStore>(store: &S, key: &OrderKey) -> Result<Loaded, StoreError> {
+    Ok(match store.load(key).await? {
+        Some(order) => Loaded::Order(Box::new(order)),
+        None => match store.resolve(key).await? {
+            Some(reference) => Loaded::Alias(reference),
+            None => Loaded::Nothing,
+        },
+    })
+}
+
+fn source_of(ask: Askable<'_>) -> (&'static str, &'static str) {
+    (ask.gateway.name(), ask.channel.name())
+}
+
+/// Asks whoever holds the money: the gateway for links and intents, the messaging provider for native checkout.
+pub(crate) async fn ask_about<H: HttpSend>(
+    http: &H,
+    order: &Order,
+    ask: Askable<'_>,
+    asked_as: Option<&ReferenceId>,
+) -> Result<Found, CallError> {
+    match order.terms().mode {
+        PaymentMode::PaymentGateway => {
+            // Native payments are known under the reference of the message they were made in: the latest, unless said otherwise.
+            let reference = asked_as.unwrap_or(&order.message_reference);
+            converse(http, |answers| {
+                ask.channel.lookup_payment(reference, answers)
+            })
+            .await
+        }
+        PaymentMode::PaymentLink | PaymentMode::UpiIntent => {
+            let request = lookup_request(order);
+            converse(http, |answers| ask.gateway.lookup(&request, answers)).await
+        }
+    }
+}
+
+/// Stores what a lookup found and queues what follows. Gives the order as it is then.
+pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
+    store: &S,
+    queue: &Q,
+    clock: &C,
+    order: Order,
+    found: Found,
+    (gateway, channel): (&str, &str),
+) -> Result<Order, ApplyError> {
+    let by = if order.terms().mode == PaymentMode::PaymentGateway {
+        channel
+    } else {
+        gateway
+    };
+    let mut order = order;
+    let facts = found
+        .reports
+        .into_iter()
+        .map(|report| (Once::payment(&report), Event::Payment(report)))
+        .chain(
+            found
+                .closed
+                .map(|reason| (closed_once(reason), Event::Closed { reason })),
+        );
+    for (once, event) in facts {
+        if is_known(&order, &event) {
+            continue;
+        }
+        let now = clock.now();
+        let append = Append {
+            once: Some(once),
+            events: vec![Recorded::new(now, by, event)],
+            expect: None,
+            due: Due::At(now.plus_seconds(SOON)),
+        };
+        order = match store.append(&order.key, &append).await? {
+            Appended::Done(order) => {
+                report_new_holds(&order);
+                order
+            }
+            Appended::Duplicate(order) | Appended::Stale(order) => order,
+            Appended::Missing | Appended::Alias(_) => {
+                return Err(StoreError::Corrupt(format!("{} vanished", order.key)).into());
+            }
+        };
+    }
+    queue_owed(queue, &order).await?;
+    Ok(order)
+}
+
+/// A lookup tells the whole history again each time; what is known is not written again.
+fn is_known(order: &Order, event: &Event) -> bool {
+    match event {
+        Event::Payment(report) => order.events.iter().any(|r| match &r.event {
+            Event::Payment(known) => same_fact(known, report),
+            _ => false,
+        }),
+        Event::Closed { .. } => !order.payment_status().is_open(),
+        _ => false,
+    }
+}
+
+fn same_fact(a: &PaymentReport, b: &PaymentReport) -> bool {
+    a.payment_id == b.payment_id && a.status == b.status && a.amount == b.amount
+}
+
+async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    tenant: &TenantId,
+    source: &str,
+    tag: Tag,
+    report: Report,
+) -> Result<(), ApplyError> {
+    let key = OrderKey::new(tenant.clone(), tag.reference.clone());
+    let now = deps.clock.now();
+    let once = Once::report(&tag.message, tag.attempt, &report);
+    let failed = match &report {
+        Report::Failed(failure) => Some(failure.code.clone()),
+        Report::Progress(_) => None,
+    };
+    let event = Event::Report {
+        message: tag.message.clone(),
+        attempt: tag.attempt,
+        report,
+    };
+    let append = Append {
+        once: Some(once),
+        events: vec![Recorded::new(now, source, event)],
+        expect: None,
+        due: if failed.is_some() {
+            Due::At(now.plus_seconds(SOON))
+        } else {
+            Due::Keep
+        },
+    };
+    let (order, new) = match deps.store.append(&key, &append).await? {
+        Appended::Done(order) => (order, true),
+        Appended::Duplicate(order) | Appended::Stale(order) => (order, false),
+        Appended::Missing | Appended::Alias(_) => {
+            tracing::warn!(
+                order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+                "a delivery report names an order that does not exist"
+            );
+            return Ok(());
+        }
+    };
+    if let Some(code) = failed {
+        if new
+            && order
+                .message(&tag.message)
+                .is_some_and(|m| m.status == MessageStatus::Failed)
+        {
+            report_given_up(&order, &tag.message, &code);
+        }
+        queue_owed(deps.queue, &order).await?;
+    } else if order.due.is_some() && order.next_check(now).is_none() {
+        // The last open work is done: the order leaves the due index. If somebody wrote meanwhile, they take care of it.
+        deps.store
+            .reschedule(&key, order.events.len(), Due::Never, 0)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! Takes a bill: stores the order once, obtains the payment where the mode needs one, queues the invoice message.
+//!
+//! Round trips: store, queue; with a link store, gateway, store, queue.
+
+use crate::bill::Bill;
+use crate::connector::Gateway;
+use crate::event::{Event, Once, Recorded};
+use crate::fault::Fault;
+use crate::flows::{queue_owed, report_hold};
+use crate::http::{CallError, converse};
+use crate::ids::OrderKey;
+use crate::message::Form;
+use crate::order::{Contents, Draft, Order, Terms};
+use crate::payment::{PaymentMode, PaymentRequest};
+use crate::ports::{
+    Append, Appended, Clock, Created, Due, HttpSend, OrderStore, Queue, StoreError,
+};
+use crate::tenant::Tenant;
+use crate::time::Millis;
+use crate::token::ReceiptToken;
+
+/// The bill's life is counted from when it is stored; this much is added so that a link made a moment later, and a message sent
+/// a moment after that, still keep the vendors' shortest times (Razorpay 15 min, WhatsApp 300 s). Seconds.
+pub const GRACE: i64 = 60;
+
+/// Razorpay's shortest life of a link, with the same grace; used when an order is resumed late. Seconds.
+const SHORTEST_LINK: i64 = 900 + GRACE;
+
+/// What the use case works with.
+pub struct Deps<'a, S, Q, H, C> {
+    /// Orders.
+    pub store: &'a S,
+    /// Work for `send-status`.
+    pub queue: &'a Q,
+    /// Calls to the gateway.
+    pub http: &'a H,
+    /// Time.
+    pub clock: &'a C,
+}
+
+/// How it went well.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A new order.
+    Created(Order),
+    /// The order of an earlier, equal request.
+    Repeated(Order),
+}
+
+/// How it went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The bill breaks a rule of the tenant's gateway.
+    #[error("the bill is not possible with this gateway")]
+    Invalid(Vec<Fault>),
+    /// Another bill has this number.
+    #[error("another bill has this reference_id")]
+    Conflict,
+    /// The gateway refuses the payment. The order is kept; the same bill posted again tries anew.
+    #[error("the gateway refused: {code}")]
+    Refused {
+        /// The gateway's code.
+        code: String,
+        /// The gateway's words.
+        detail: String,
+    },
+    /// The gateway cannot be reached. The order is kept and resumed.
+    #[error("the gateway is unavailable: {0}")]
+    GatewayUnavailable(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue failed. The order is kept; `reconcile` queues its message.
+    #[error(transparent)]
+    Queue(#[from] crate::ports::QueueError),
+}
+
+/// Takes a bill.
+pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    tenant: &Tenant,
+    gateway: &dyn Gateway,
+    bill: Bill,
+    by: &str,
+    public_url: &str,
+) -> Result<Outcome, CreateError> {
+    let mode = tenant.payment.mode;
+    let faults = gateway.check(&bill, mode, bill.expires_in);
+    if !faults.is_empty() {
+        return Err(CreateError::Invalid(faults));
+    }
+    let draft = draft(tenant, bill, by, public_url, deps.clock.now());
+    let (order, new) = match deps.store.create(&draft).await? {
+        Created::New(order) => (order, true),
+        Created::Existing(order) if order.contents.hash == draft.contents.hash => (order, false),
+        Created::Existing(_) | Created::Taken => return Err(CreateError::Conflict),
+    };
+    if new {
+        // Webhooks that came before the order are in it now.
+        order
+            .holds
+            .iter()
+            .for_each(|(hold, _)| report_hold(&order, *hold));
+    }
+    let order = start(
+        deps.store, deps.http, deps.clock, tenant, gateway, order, !new,
+    )
+    .await?;
+    queue_owed(deps.queue, &order).await?;
+    Ok(if new {
+        Outcome::Created(order)
+    } else {
+        Outcome::Repeated(order)
+    })
+}
+
+fn draft(tenant: &Tenant, bill: Bill, by: &str, public_url: &str, now: Millis) -> Draft {
+    let key = OrderKey::new(tenant.id.clone(), bill.reference.clone());
+    let token = tenant
+        .receipt_secret()
+        .map(|secret| ReceiptToken::issue(&key, secret))
+        .unwrap_or_default();
+    let template = tenant.channel.receipt.is_some() && tenant.channel.form == Form::Template;
+    let contents = Contents {
+        terms: Terms {
+            mode: tenant.payment.mode,
+            gateway: tenant.payment.account.vendor.clone(),
+            channel: tenant.channel.kind.as_str().to_owned(),
+            provider: tenant.channel.account.vendor.clone(),
+            on_captured: tenant.on_captured,
+            late_payment: tenant.late_payment,
+            receipt_message: template,
+            receipt_url: format!("{}/r/{token}", public_url.trim_end_matches('/')),
+        },
+        hash: bill.hash(),
+        created_at: now,
+        expires_at: now.plus_seconds(bill.expires_in.saturating_add(GRACE)),
+        bill,
+    };
+    Draft {
+        key,
+        contents,
+        created: Recorded::new(now, by, Event::Created),
+        due: now.plus_seconds(60),
+    }
+}
+
+/// Obtains the payment if the order needs one and has none. Also used by `reconcile` to resume an order that a crash left.
+pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
+    store: &S,
+    http: &H,
+    clock: &C,
+    tenant: &Tenant,
+    gateway: &dyn Gateway,
+    order: Order,
+    maybe_exists: bool,
+) -> Result<Order, CreateError> {
+    if order.is_ready()
+        || !order.payment_status().is_open()
+        || order.terms().mode == PaymentMode::PaymentGateway
+    {
+        return Ok(order);
+    }
+    let bill = order.bill();
+    let request = PaymentRequest {
+        reference: order.key.reference.clone(),
+        amount: bill.total,
+        expires_at: order
+            .contents
+            .expires_at
+            .max(clock.now().plus_seconds(SHORTEST_LINK)),
+        description: format!("{} bill {}", tenant.display_name, bill.reference),
+        notes: bill
+            .notes
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        return_url: order.terms().receipt_url.clone(),
+        maybe_exists,
+    };
+    let result = converse(http, |answers| gateway.start(&request, answers)).await;
+    let now = clock.now();
+    let (once, event, failure) = match result {
+        Ok(started) => (Some(Once::named("started")), Event::Started(started), None),
+        Err(CallError::Rejected { code, reason }) => {
+            let failure = CreateError::Refused {
+                code: code.clone(),
+                detail: reason.clone(),
+            };
+            (
+                None,
+                Event::StartRefused {
+                    code,
+                    detail: reason,
+                },
+                Some(failure),
+            )
+        }
+        Err(CallError::Unsupported(what)) => {
+            let failure = CreateError::Refused {
+                code: "unsupported".to_owned(),
+                detail: what.to_owned(),
+            };
+            (
+                None,
+                Event::StartRefused {
+                    code: "unsupported".to_owned(),
+                    detail: what.to_owned(),
+                },
+                Some(failure),
+            )
+        }
+        Err(error @ (CallError::Unavailable { .. } | CallError::Unknown { .. })) => {
+            tracing::warn!(
+                order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
+                gateway.name = gateway.name(), error = %error, "the payment could not be started yet"
+            );
+            return Err(CreateError::GatewayUnavailable(error.to_string()));
+        }
+    };
+    let append = Append {
+        once,
+        events: vec![Recorded::new(now, gateway.name(), event)],
+        expect: None,
+        // The message is queued right after; reconcile looks in case that never happens.
+        due: Due::At(now.plus_seconds(120)),
+    };
+    let order = match store.append(&order.key, &append).await? {
+        Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => order,
+        Appended::Missing | Appended::Alias(_) => {
+            return Err(StoreError::Corrupt(format!("{} vanished", order.key)).into());
+        }
+    };
+    match failure {
+        Some(failure) if !order.is_ready() => Err(failure),
+        _ => Ok(order),
+    }
+}

@@ -1,0 +1,262 @@
+//! Shows an order to the shop that posted it, and waits for it to change.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::event::Event;
+use crate::ids::OrderKey;
+use crate::message::{Progress, Report};
+use crate::money::{Money, Paise};
+use crate::order::{Message, Order};
+use crate::ports::{Clock, OrderStore, StoreError};
+
+/// How often the store is asked while waiting.
+const PACE: Duration = Duration::from_millis(500);
+
+/// Reads an order; with `wait` seconds, returns as soon as it changes and at the latest then.
+///
+/// Round trips: 1, and 2 more for each second of waiting.
+pub async fn read_order<S: OrderStore, C: Clock>(
+    store: &S,
+    clock: &C,
+    key: &OrderKey,
+    wait: u32,
+) -> Result<Option<Order>, StoreError> {
+    let Some(first) = store.load(key).await? else {
+        return Ok(None);
+    };
+    let deadline = clock.now().plus_seconds(wait.into());
+    let mut latest = first;
+    let seen = latest.events.len();
+    while wait > 0 && latest.events.len() == seen && clock.now() < deadline {
+        clock.sleep(PACE).await;
+        match store.load(key).await? {
+            Some(order) => latest = order,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(latest))
+}
+
+/// The order as the API shows it. `brief` leaves out what only `GET` shows.
+#[must_use]
+pub fn view(order: &Order, brief: bool) -> Value {
+    let terms = order.terms();
+    let receipt = &terms.receipt_url;
+    let money = |amount: Paise| json!(Money::from(amount));
+    let mut payment = json!({
+        "mode": terms.mode.as_str(),
+        "gateway": terms.gateway,
+    });
+    let mut shown = json!({
+        "reference_id": order.key.reference,
+        "payment_status": order.payment_status().as_str(),
+        "fulfilment_status": order.fulfilment.as_str(),
+        "total_amount": money(order.bill().total),
+        "currency": "INR",
+        "receipt_url": receipt,
+        "created_at": order.contents.created_at.rfc3339(),
+        "expires_at": order.expires_at().rfc3339(),
+        "delivery": delivery(order),
+    });
+    let Some(object) = shown.as_object_mut() else {
+        return shown;
+    };
+    if let Some(fields) = payment.as_object_mut() {
+        if let Some(started) = &order.started {
+            let name = if started.link.starts_with("upi:") {
+                "upi_intent"
+            } else {
+                "link"
+            };
+            fields.insert(name.to_owned(), json!(started.link));
+            fields.insert("gateway_id".to_owned(), json!(started.id));
+        }
+        if let Some((code, detail)) = &order.refusal {
+            fields.insert(
+                "refusal".to_owned(),
+                json!({"code": code, "detail": detail}),
+            );
+        }
+        if let Some((id, at)) = order.payment() {
+            fields.insert("payment_id".to_owned(), json!(id));
+            fields.insert("captured_at".to_owned(), json!(at.rfc3339()));
+            fields.insert("captured".to_owned(), money(order.captured_amount()));
+            fields.insert("refunded".to_owned(), money(order.refunded_amount()));
+        }
+    }
+    if order.started.is_some() {
+        object.insert("qr_url".to_owned(), json!(format!("{receipt}/qr.png")));
+    }
+    if !order.holds.is_empty() {
+        let holds: Vec<Value> = order
+            .holds
+            .iter()
+            .map(|(hold, at)| json!({"reason": hold.as_str(), "since": at.rfc3339()}))
+            .collect();
+        object.insert("held".to_owned(), json!(holds));
+    }
+    if !brief {
+        if let Some(fields) = payment.as_object_mut() {
+            fields.insert("attempts".to_owned(), attempts(order));
+        }
+        object.insert(
+            "messages".to_owned(),
+            order.messages.iter().map(message).collect(),
+        );
+        object.insert("timeline".to_owned(), timeline(order));
+    }
+    object.insert("payment".to_owned(), payment);
+    shown
+}
+
+/// How the bill's latest sending is doing.
+fn delivery(order: &Order) -> Value {
+    let latest = order
+        .messages
+        .iter()
+        .rev()
+        .find(|m| matches!(m.key, crate::message::MessageKey::Invoice(_)));
+    json!({
+        "channel": order.terms().channel,
+        "provider": order.terms().provider,
+        "to": order.phone.masked(),
+        "status": latest.map_or("queued", |m| m.status.as_str()),
+    })
+}
+
+fn attempts(order: &Order) -> Value {
+    order
+        .attempts
+        .values()
+        .map(|attempt| {
+            let r = &attempt.report;
+            json!({
+                "payment_id": r.payment_id,
+                "status": serde_json::to_value(r.status).unwrap_or_default(),
+                "amount": Money::from(r.amount),
+                "method": r.method,
+                "error": r.error,
+                "at": r.at.unwrap_or(attempt.seen_at).rfc3339(),
+            })
+        })
+        .collect()
+}
+
+fn message(m: &Message) -> Value {
+    json!({
+        "message": m.key,
+        "status": m.status.as_str(),
+        "attempts": m.attempts,
+        "form": m.form,
+        "provider_id": m.provider_id,
+        "sent_at": m.sent_at.map(crate::time::Millis::rfc3339),
+        "next_attempt_at": m.again_at.map(crate::time::Millis::rfc3339),
+        "error": m.failure.as_ref().map(|f| json!({"code": f.code, "detail": f.detail})),
+    })
+}
+
+/// Every hop with its time, who brought it, and the provider's ids. Phone numbers are masked.
+fn timeline(order: &Order) -> Value {
+    order
+        .events
+        .iter()
+        .map(|recorded| {
+            let mut entry = entry(&recorded.event);
+            if let Some(fields) = entry.as_object_mut() {
+                fields.insert("at".to_owned(), json!(recorded.at.rfc3339()));
+                fields.insert("by".to_owned(), json!(recorded.by));
+            }
+            entry
+        })
+        .collect()
+}
+
+fn entry(event: &Event) -> Value {
+    match event {
+        Event::Created => json!({"event": "created"}),
+        Event::Started(s) => json!({"event": "payment_started", "gateway_id": s.id}),
+        Event::StartRefused { code, detail } => {
+            json!({"event": "payment_refused", "code": code, "detail": detail})
+        }
+        Event::Payment(r) => json!({
+            "event": "payment",
+            "status": serde_json::to_value(r.status).unwrap_or_default(),
+            "payment_id": r.payment_id,
+            "amount": Money::from(r.amount),
+            "currency": r.currency,
+            "method": r.method,
+            "error": r.error,
+        }),
+        Event::Closed { reason } => {
+            json!({"event": "link_closed", "reason": serde_json::to_value(reason).unwrap_or_default()})
+        }
+        Event::Expired => json!({"event": "expired"}),
+        Event::Fulfilment { to, description } => {
+            json!({"event": "fulfilment", "status": to.as_str(), "description": description})
+        }
+        Event::Resend {
+            number,
+            reference,
+            to,
+        } => json!({
+            "event": "resend",
+            "number": number,
+            "message_reference": reference,
+            "to": to.as_ref().map(crate::contact::Msisdn::masked),
+        }),
+        Event::Try {
+            message,
+            attempt,
+            form,
+            fallback: _,
+        } => {
+            json!({"event": "sending", "message": message, "attempt": attempt, "form": form})
+        }
+        Event::Sent {
+            message,
+            attempt,
+            id,
+        } => {
+            json!({"event": "sent", "message": message, "attempt": attempt, "provider_id": id})
+        }
+        Event::SendFailed {
+            message,
+            attempt,
+            failure,
+            again_at,
+        } => json!({
+            "event": "send_failed",
+            "message": message,
+            "attempt": attempt,
+            "code": failure.code,
+            "detail": failure.detail,
+            "next_attempt_at": again_at.map(crate::time::Millis::rfc3339),
+        }),
+        Event::Skipped { message, why } => {
+            json!({"event": "skipped", "message": message, "reason": why})
+        }
+        Event::Report {
+            message,
+            attempt,
+            report,
+        } => match report {
+            Report::Progress(progress) => {
+                let name = match progress {
+                    Progress::Sent => "left_provider",
+                    Progress::Delivered => "delivered",
+                    Progress::Read => "read",
+                };
+                json!({"event": name, "message": message, "attempt": attempt})
+            }
+            Report::Failed(failure) => json!({
+                "event": "delivery_failed",
+                "message": message,
+                "attempt": attempt,
+                "code": failure.code,
+                "detail": failure.detail,
+            }),
+        },
+    }
+}

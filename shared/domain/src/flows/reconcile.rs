@@ -1,0 +1,246 @@
+//! Looks at what is outstanding: asks gateways about open orders, ends those whose time is over, takes up what a crash left.
+//!
+//! It reads only the due index, so its cost follows open work and not history. Each order it looks at is moved on in that index,
+//! further each time nothing came of it; a run that has no time left simply ends, and the next one goes on where it stopped.
+
+use crate::connector::{Channel, Gateway};
+use crate::event::{Event, Once, Recorded};
+use crate::fault::Fault;
+use crate::flows::apply_webhook::{Askable, apply_found, ask_about};
+use crate::flows::{create_invoice, task};
+use crate::ids::OrderKey;
+use crate::order::{MessageStatus, Order};
+use crate::ports::{
+    Append, Appended, Clock, DUE_SHARDS, Due, HttpSend, OrderStore, Queue, StoreError, Tenants,
+};
+use crate::tenant::Tenant;
+use crate::time::Millis;
+
+/// What the use case works with.
+pub struct Deps<'a, S, Q, H, C, T> {
+    /// Orders.
+    pub store: &'a S,
+    /// Work for `send-status`.
+    pub queue: &'a Q,
+    /// Questions to gateways and providers.
+    pub http: &'a H,
+    /// Time.
+    pub clock: &'a C,
+    /// Tenants.
+    pub tenants: &'a T,
+}
+
+/// A tenant's connectors.
+pub struct Connectors {
+    /// Its gateway.
+    pub gateway: Box<dyn Gateway>,
+    /// Its messaging provider.
+    pub channel: Box<dyn Channel>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Orders looked at.
+    pub checked: u32,
+    /// Orders that could not be dealt with and will be looked at again.
+    pub failed: u32,
+    /// There was more to do than time.
+    pub unfinished: bool,
+}
+
+/// Orders read from one shard at a time.
+const PAGE: u32 = 25;
+/// Pages per shard and run; the rest is the next run's.
+const PAGES: u32 = 20;
+/// Nobody is looked at again sooner than this, in seconds; doubled with each look in vain, up to 64 times.
+const PACE: i64 = 60;
+/// A tenant whose document is missing or invalid is looked at hourly.
+const BROKEN_TENANT: i64 = 3600;
+
+/// Works through the due index until nothing is due or `until` is reached.
+pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenants>(
+    deps: &Deps<'_, S, Q, H, C, T>,
+    open: impl Fn(&Tenant) -> Result<Connectors, Vec<Fault>> + Sync,
+    until: Millis,
+) -> Result<Summary, StoreError> {
+    let mut summary = Summary::default();
+    for shard in 0..DUE_SHARDS {
+        for _ in 0..PAGES {
+            let keys = deps.store.due(shard, deps.clock.now(), PAGE).await?;
+            let full = u32::try_from(keys.len()).unwrap_or(PAGE) >= PAGE;
+            for key in keys {
+                if deps.clock.now() >= until {
+                    summary.unfinished = true;
+                    return Ok(summary);
+                }
+                summary.checked = summary.checked.saturating_add(1);
+                if let Err(error) = check(deps, &open, &key).await {
+                    summary.failed = summary.failed.saturating_add(1);
+                    tracing::warn!(
+                        order.tenant_id = %key.tenant, order.reference_id = %key.reference, error = %error,
+                        "the order could not be reconciled and will be looked at again"
+                    );
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+    }
+    Ok(summary)
+}
+
+/// Why an order could not be dealt with this time.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Vendor(String),
+    #[error(transparent)]
+    Tenant(#[from] crate::ports::TenantError),
+}
+
+async fn check<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenants>(
+    deps: &Deps<'_, S, Q, H, C, T>,
+    open: &(impl Fn(&Tenant) -> Result<Connectors, Vec<Fault>> + Sync),
+    key: &OrderKey,
+) -> Result<(), CheckError> {
+    // The index may lag behind the table; an order that is gone from it needs nothing.
+    let Some(order) = deps.store.load(key).await? else {
+        return Ok(());
+    };
+    let checks = order.checks;
+    let connectors = match deps.tenants.find(&key.tenant).await {
+        Ok(Some(tenant)) => open(&tenant)
+            .map(|connectors| (tenant, connectors))
+            .map_err(|faults| faults.first().map(ToString::to_string).unwrap_or_default()),
+        Ok(None) => Err("there is no such tenant".to_owned()),
+        Err(crate::ports::TenantError::Invalid(why)) => Err(why),
+        Err(error @ crate::ports::TenantError::Unavailable(_)) => return Err(error.into()),
+    };
+    let (tenant, connectors) = match connectors {
+        Ok(found) => found,
+        Err(why) => {
+            tracing::error!(event = "tenant_broken", order.tenant_id = %key.tenant, "open orders wait for their tenant: {why}");
+            let due = Due::At(deps.clock.now().plus_seconds(BROKEN_TENANT));
+            deps.store
+                .reschedule(key, order.events.len(), due, checks.saturating_add(1))
+                .await?;
+            return Ok(());
+        }
+    };
+    let before = order.events.len();
+    let (order, result) = work(deps, &tenant, &connectors, order).await;
+    let now = deps.clock.now();
+    let progressed = order.events.len() > before;
+    let checks = if progressed {
+        0
+    } else {
+        checks.saturating_add(1)
+    };
+    let pause = PACE.saturating_mul(1_i64.checked_shl(checks.min(6)).unwrap_or(1));
+    let mut waiting = order.clone();
+    waiting.checks = checks;
+    let due = waiting
+        .next_check(now)
+        .map_or(Due::Never, |at| Due::At(at.max(now.plus_seconds(pause))));
+    deps.store
+        .reschedule(key, order.events.len(), due, checks)
+        .await?;
+    result
+}
+
+/// Does what can be done, and gives the order as it is then, also when something failed on the way.
+async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
+    deps: &Deps<'_, S, Q, H, C, T>,
+    tenant: &Tenant,
+    connectors: &Connectors,
+    mut order: Order,
+) -> (Order, Result<(), CheckError>) {
+    let gateway = connectors.gateway.as_ref();
+    let ask = Askable {
+        gateway,
+        channel: connectors.channel.as_ref(),
+    };
+    let now = deps.clock.now();
+    let mut result = Ok(());
+
+    if order.payment_status().is_open()
+        && !order.is_ready()
+        && order.refusal.is_none()
+        && !order.is_over(now)
+    {
+        match create_invoice::start(
+            deps.store,
+            deps.http,
+            deps.clock,
+            tenant,
+            gateway,
+            order.clone(),
+            true,
+        )
+        .await
+        {
+            Ok(started) => order = started,
+            Err(create_invoice::CreateError::Store(error)) => return (order, Err(error.into())),
+            Err(error) => result = Err(CheckError::Vendor(error.to_string())),
+        }
+    }
+    if order.payment_is_due(now) {
+        match ask_about(deps.http, &order, ask, None).await {
+            Ok(found) => {
+                let names = (gateway.name(), ask.channel.name());
+                match apply_found(
+                    deps.store,
+                    deps.queue,
+                    deps.clock,
+                    order.clone(),
+                    found,
+                    names,
+                )
+                .await
+                {
+                    Ok(applied) => order = applied,
+                    Err(error) => return (order, Err(CheckError::Vendor(error.to_string()))),
+                }
+            }
+            // Without an answer the order does not expire: it may be paid.
+            Err(error) => return (order, Err(CheckError::Vendor(error.to_string()))),
+        }
+    }
+    if order.is_over(now) {
+        match expire(deps.store, &order, now).await {
+            Ok(expired) => order = expired,
+            Err(error) => return (order, Err(error.into())),
+        }
+    }
+    for message in order.neglected(now) {
+        if message.status == MessageStatus::Sending {
+            tracing::warn!(
+                order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
+                message.key = %message.key, "a try to send was never finished"
+            );
+        }
+        if let Err(error) = deps.queue.send(&task(&order.key, message)).await {
+            result = Err(CheckError::Vendor(error.to_string()));
+        }
+    }
+    (order, result)
+}
+
+async fn expire<S: OrderStore>(store: &S, order: &Order, now: Millis) -> Result<Order, StoreError> {
+    let append = Append {
+        once: Some(Once::named("expired")),
+        events: vec![Recorded::new(now, "reconcile", Event::Expired)],
+        expect: Some(order.events.len()),
+        due: Due::Keep,
+    };
+    match store.append(&order.key, &append).await? {
+        Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => Ok(order),
+        Appended::Missing | Appended::Alias(_) => {
+            Err(StoreError::Corrupt(format!("{} vanished", order.key)))
+        }
+    }
+}
