@@ -1,1 +1,8 @@
-//! Chatbill runtime.
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+pub mod batch;
+pub mod boot;
+pub mod http_client;
+pub mod settings;
+pub mod system;
