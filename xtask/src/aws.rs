@@ -76,6 +76,8 @@ impl Aws {
             .env("HOME", home)
             .env("TMPDIR", temporary)
             .env("LANG", "C.UTF-8")
+            // The emulator does not tell functions the log format of their LoggingConfig.
+            .env("AWS_LAMBDA_LOG_FORMAT", "JSON")
             .env("PYTHONUNBUFFERED", "1")
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", "127.0.0.1")
