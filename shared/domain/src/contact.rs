@@ -88,9 +88,76 @@ impl From<Msisdn> for String {
     }
 }
 
+/// The longest quotation of a vendor's words.
+const LONGEST_QUOTE: usize = 200;
+
+/// A vendor's words, fit for a log line or an answer: one line, cut at 200 characters, with everything hidden that could be a
+/// phone number (eight digits or more, also when blanks, dashes or brackets stand between them) or the name before an `@`
+/// (a UPI or mail address).
+#[must_use]
+pub fn quotable(text: &str) -> String {
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words: Vec<String> = one_line
+        .split(' ')
+        .map(|word| match word.split_once('@') {
+            Some((name, rest)) if !name.is_empty() => format!("…@{rest}"),
+            _ => word.to_owned(),
+        })
+        .collect();
+    without_numbers(&words.join(" "))
+        .chars()
+        .take(LONGEST_QUOTE)
+        .collect()
+}
+
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    let mut run = String::new();
+    for c in text.chars() {
+        let inside = c.is_ascii_digit() || (!run.is_empty() && matches!(c, ' ' | '-' | '(' | ')'));
+        if inside {
+            run.push(c);
+        } else {
+            end_run(&mut out, &mut run);
+            out.push(c);
+        }
+    }
+    end_run(&mut out, &mut run);
+    out
+}
+
+fn end_run(out: &mut String, run: &mut String) {
+    let digits = run.chars().filter(char::is_ascii_digit).count();
+    if digits >= 8 {
+        let rest = run.trim_end_matches(|c: char| !c.is_ascii_digit()).len();
+        out.push('…');
+        out.push_str(run.get(rest..).unwrap_or_default());
+    } else {
+        out.push_str(run);
+    }
+    run.clear();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quotation_names_nobody() {
+        for (said, quoted) in [
+            (
+                "contact +91 98765-43210 is\ninvalid",
+                "contact +… is invalid",
+            ),
+            ("(91) 9876543210.", "(…."),
+            ("payer gaurav.k@okbank declined", "payer …@okbank declined"),
+            ("code 131047, retry in 60 s", "code 131047, retry in 60 s"),
+            ("@ 12345678", "@ …"),
+        ] {
+            assert_eq!(quotable(said), quoted);
+        }
+        assert_eq!(quotable(&"x".repeat(500)).len(), LONGEST_QUOTE);
+    }
 
     #[test]
     fn only_reachable_numbers_are_taken() {

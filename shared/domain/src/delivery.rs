@@ -36,7 +36,7 @@ pub fn wait(failed: u32, remedy: Remedy, jitter: u32) -> Option<u32> {
     let moved = base
         .saturating_sub(spread)
         .saturating_add(jitter.checked_rem(width).unwrap_or(0));
-    Some(moved.max(floor).min(LONGEST).max(1))
+    Some(moved.max(floor).clamp(1, LONGEST))
 }
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ impl ReceiptToken {
     #[must_use]
     pub fn check(self, secrets: &[SecretString]) -> Option<OrderKey> {
         let name = format!("{}/{}", self.key.tenant, self.key.reference);
+        #[expect(
+            clippy::unnecessary_fold,
+            reason = "`any` would stop at the first match and so tell by its time which secret it was"
+        )]
         let matched = secrets
             .iter()
             .filter(|s| !s.expose_secret().is_empty())

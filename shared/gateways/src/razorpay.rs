@@ -1,0 +1,848 @@
+//! Razorpay, through Standard Payment Links.
+//!
+//! Documents: "Create a Standard Payment Link", "Fetch Payment Links", "Cancel a Standard Payment Link", "Payment Links Webhook
+//! Events", "Payments Webhook Events", "Fetch Payments Based on Orders", in razorpay/markdown-docs of 2026-04-09.
+//!
+//! What shapes this file:
+//! - There is no idempotency header for links, but a `reference_id` is taken once. So the number of the bill is the key, and
+//!   before a second creation the first one is looked for.
+//! - Webhooks name the bill in three ways: a link's `reference_id`, the `receipt` of the order the link makes, and a note of ours.
+//!   The documents do not say that a link's notes reach its payments, but their samples do: in `payment_link.paid (UPI)` the same
+//!   note stands on link, order and payment, and where the link has none the others have none. Bare `payment.*` events have
+//!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are ignored and `payment_link.paid`
+//!   or the lookup tells of the money.
+//! - `captured` is not believed: the documents print a failed card payment with `captured: true`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chatbill_domain::bill::Bill;
+use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
+use chatbill_domain::contact::quotable;
+use chatbill_domain::fault::Fault;
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::money::Paise;
+use chatbill_domain::payment::{
+    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentReport,
+    PaymentRequest, Started,
+};
+use chatbill_domain::signature;
+use chatbill_domain::tenant::{self, PaymentSettings};
+use chatbill_domain::time::Millis;
+use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+
+/// "API Reference": one host; the key decides between test and live.
+const BASE_URL: &str = "https://api.razorpay.com";
+/// "Create a Standard Payment Link", errors: "timestamp must be atleast 15 minutes in future".
+const SHORTEST_EXPIRY: i64 = 900;
+/// The link outlives the bill by this, so that a bill of exactly 15 minutes is still 15 minutes ahead when the call arrives.
+const EXPIRY_GRACE: i64 = 30;
+/// "Create a Standard Payment Link": amounts are in paise; orders below INR 1.00 are refused ("Orders", amount).
+const SMALLEST_AMOUNT: i64 = 100;
+/// "Create a Standard Payment Link": at most 15 notes.
+const MOST_NOTES: usize = 15;
+/// "Create a Standard Payment Link": at most 2048 characters.
+const LONGEST_DESCRIPTION: usize = 2048;
+/// Our note on every link; see the head of this file.
+const NOTE: &str = "chatbill_reference";
+
+/// Everything but RFC 3986's unreserved characters, for one path segment or query value.
+const STRICT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+struct Razorpay {
+    base: String,
+    authorization: SecretString,
+    webhook_secrets: Vec<SecretString>,
+    /// In native checkout the order's receipt is the merchant's own number, not the bill's.
+    receipts_are_ours: bool,
+}
+
+pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
+    let account = &settings.account;
+    let mut faults = Vec::new();
+    if settings.mode == PaymentMode::UpiIntent {
+        faults.push(Fault::new(
+            "/payment/mode",
+            "impossible",
+            "razorpay offers payment_link and payment_gateway here, not upi_intent",
+        ));
+    }
+    let read = account.credentials.read("/payment/credentials", |f| {
+        let id = tenant::secret(f, "key_id");
+        let secret = tenant::secret(f, "key_secret");
+        let webhook_secrets = tenant::secrets(f, "webhook_secrets");
+        // A colon would end the user name of the Basic scheme early (RFC 7617).
+        if id
+            .as_ref()
+            .is_some_and(|id| id.expose_secret().contains(':'))
+        {
+            f.fault("key_id", "invalid", "must not contain a colon");
+        }
+        Some((id?, secret?, webhook_secrets?))
+    });
+    match read {
+        Ok((id, secret, webhook_secrets)) if faults.is_empty() => {
+            let pair = format!("{}:{}", id.expose_secret(), secret.expose_secret());
+            Ok(Box::new(Razorpay {
+                base: account
+                    .base_url
+                    .clone()
+                    .unwrap_or_else(|| BASE_URL.to_owned()),
+                authorization: SecretString::from(format!("Basic {}", STANDARD.encode(pair))),
+                webhook_secrets,
+                receipts_are_ours: settings.mode == PaymentMode::PaymentLink,
+            }))
+        }
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            Err(faults)
+        }
+    }
+}
+
+impl Razorpay {
+    fn get(&self, label: &'static str, path: &str) -> HttpCall {
+        HttpCall::get(
+            label,
+            format!("{}{path}", self.base),
+            self.authorization.clone(),
+        )
+    }
+
+    fn fetch_link(&self, id: &str) -> HttpCall {
+        let id = utf8_percent_encode(id, STRICT);
+        self.get("razorpay.fetch_link", &format!("/v1/payment_links/{id}"))
+    }
+
+    fn find_links(&self, reference: &ReferenceId) -> HttpCall {
+        let reference = utf8_percent_encode(reference.as_str(), STRICT);
+        self.get(
+            "razorpay.find_link",
+            &format!("/v1/payment_links?reference_id={reference}"),
+        )
+    }
+
+    fn order_payments(&self, order_id: &str) -> HttpCall {
+        let id = utf8_percent_encode(order_id, STRICT);
+        self.get(
+            "razorpay.order_payments",
+            &format!("/v1/orders/{id}/payments"),
+        )
+    }
+
+    fn cancel_link(&self, id: &str) -> HttpCall {
+        let id = utf8_percent_encode(id, STRICT);
+        HttpCall {
+            method: chatbill_domain::http::Method::Post,
+            ..self.get(
+                "razorpay.cancel_link",
+                &format!("/v1/payment_links/{id}/cancel"),
+            )
+        }
+    }
+
+    fn create_link(&self, request: &PaymentRequest) -> HttpCall {
+        let mut notes: Map<String, Value> = request
+            .notes
+            .iter()
+            .take(MOST_NOTES)
+            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+            .collect();
+        // Ours wins over a merchant's note of the same name, because it decides which bill a payment belongs to.
+        if notes.len() < MOST_NOTES || notes.contains_key(NOTE) {
+            notes.insert(NOTE.to_owned(), Value::from(request.reference.as_str()));
+        }
+        let description: String = request
+            .description
+            .chars()
+            .take(LONGEST_DESCRIPTION)
+            .collect();
+        HttpCall::post_json(
+            "razorpay.create_link",
+            format!("{}/v1/payment_links", self.base),
+            self.authorization.clone(),
+            &json!({
+                "amount": request.amount.get(),
+                "currency": "INR",
+                "accept_partial": false,
+                "expire_by": request.expires_at.plus_seconds(EXPIRY_GRACE).seconds(),
+                "reference_id": request.reference.as_str(),
+                "description": description,
+                // The customer hears from the shop's own channel, never from the gateway as well.
+                "notify": {"sms": false, "email": false},
+                "reminder_enable": false,
+                "notes": notes,
+                "callback_url": request.return_url,
+                "callback_method": "get",
+            }),
+        )
+    }
+}
+
+impl Gateway for Razorpay {
+    fn check(&self, bill: &Bill, mode: PaymentMode, expires_in: i64) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if mode == PaymentMode::PaymentLink && expires_in < SHORTEST_EXPIRY {
+            faults.push(Fault::new(
+                "/expires_in",
+                "too_short",
+                format!(
+                    "must be at least {SHORTEST_EXPIRY} seconds, Razorpay's minimum for a link"
+                ),
+            ));
+        }
+        if bill.total.get() < SMALLEST_AMOUNT {
+            faults.push(Fault::new(
+                "/total_amount",
+                "too_small",
+                format!("must be at least {SMALLEST_AMOUNT} paise, Razorpay's minimum"),
+            ));
+        }
+        faults
+    }
+
+    fn start(&self, request: &PaymentRequest, answers: &[Answer]) -> Step<Started> {
+        let mut answers = answers.iter();
+        if request.maybe_exists {
+            let Some(answer) = answers.next() else {
+                return Step::call(self.find_links(&request.reference));
+            };
+            match find(answer, request) {
+                Ok(Some(started)) => return Step::done(started),
+                Ok(None) => {}
+                Err(error) => return Step::failed(error),
+            }
+        }
+        // A reference is taken once, so creating again after finding nothing cannot make a second link. Once is enough.
+        let mut doubt = String::new();
+        for _ in 0..2 {
+            let Some(answer) = answers.next() else {
+                return Step::call(self.create_link(request));
+            };
+            doubt = match created(answer, request) {
+                Creation::Done(started) => return Step::done(started),
+                Creation::Failed(error) => return Step::failed(error),
+                Creation::Taken => {
+                    let Some(answer) = answers.next() else {
+                        return Step::call(self.find_links(&request.reference));
+                    };
+                    return match find(answer, request) {
+                        Ok(Some(started)) => Step::done(started),
+                        Ok(None) => unknown("the reference is taken, but no link of it is shown"),
+                        Err(error) => after_doubt(error, "the reference is taken"),
+                    };
+                }
+                Creation::Unclear(doubt) => doubt,
+            };
+            let Some(answer) = answers.next() else {
+                return Step::call(self.find_links(&request.reference));
+            };
+            match find(answer, request) {
+                Ok(Some(started)) => return Step::done(started),
+                Ok(None) => {}
+                Err(error) => return after_doubt(error, &doubt),
+            }
+        }
+        unknown(&doubt)
+    }
+
+    fn lookup(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Found> {
+        let mut answers = answers.iter();
+        let Some(answer) = answers.next() else {
+            return Step::call(match &request.gateway_id {
+                Some(id) => self.fetch_link(id),
+                None => self.find_links(&request.reference),
+            });
+        };
+        let links = match links(answer, request) {
+            Ok(links) => links,
+            Err(error) => return Step::failed(error),
+        };
+        let mut found = Found {
+            reports: Vec::new(),
+            closed: closed(&links),
+        };
+        for link in &links {
+            let (listed, complete) = link.payments();
+            // A paid link tells everything itself. An open one lists captured payments only, so its order is asked for attempts
+            // that failed or are still under way.
+            let Some(order_id) = link
+                .order_id
+                .as_ref()
+                .filter(|_| !(link.paid() && complete))
+            else {
+                if link.paid() && !complete {
+                    return unavailable("a paid link without a readable payment");
+                }
+                found.reports.extend(listed);
+                continue;
+            };
+            let Some(answer) = answers.next() else {
+                return Step::call(self.order_payments(order_id));
+            };
+            match attempts(answer) {
+                Ok(reports) => {
+                    let known =
+                        |p: &PaymentReport| reports.iter().any(|r| r.payment_id == p.payment_id);
+                    let missed: Vec<_> = listed.into_iter().filter(|p| !known(p)).collect();
+                    found.reports.extend(reports);
+                    found.reports.extend(missed);
+                }
+                Err(error) if link.paid() => return Step::failed(error),
+                // Attempts that failed are nice to know; what was captured is known without them.
+                Err(_) => found.reports.extend(listed),
+            }
+        }
+        Step::done(found)
+    }
+
+    fn cancel(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Canceled> {
+        let mut answers = answers.iter();
+        let id = match &request.gateway_id {
+            Some(id) => id.clone(),
+            None => {
+                let Some(answer) = answers.next() else {
+                    return Step::call(self.find_links(&request.reference));
+                };
+                let links = match links(answer, request) {
+                    Ok(links) => links,
+                    Err(error) => return Step::failed(error),
+                };
+                if links.iter().any(Link::paid) {
+                    return Step::done(Canceled::AlreadyPaid);
+                }
+                match links.iter().find(|link| link.closed().is_none()) {
+                    Some(link) => link.id.clone(),
+                    // Nobody was ever given a link we do not know the id of.
+                    None => return Step::done(Canceled::Closed),
+                }
+            }
+        };
+        let Some(answer) = answers.next() else {
+            return Step::call(self.cancel_link(&id));
+        };
+        let refusal = match canceled(answer) {
+            Cancellation::Done(canceled) => return Step::done(canceled),
+            Cancellation::Failed(error) => return Step::failed(error),
+            Cancellation::Look(error) => error,
+        };
+        let Some(answer) = answers.next() else {
+            return Step::call(self.fetch_link(&id));
+        };
+        match links(answer, request) {
+            Ok(links) if links.iter().any(Link::paid) => Step::done(Canceled::AlreadyPaid),
+            Ok(links) if !links.is_empty() && links.iter().all(|l| l.closed().is_some()) => {
+                Step::done(Canceled::Closed)
+            }
+            Ok(_) => Step::failed(refusal),
+            Err(error) => after_doubt(error, &refusal.to_string()),
+        }
+    }
+}
+
+impl Webhooks for Razorpay {
+    fn name(&self) -> &'static str {
+        "razorpay"
+    }
+
+    /// "Validate and Test Webhooks": `X-Razorpay-Signature` is the lower-case hex HMAC-SHA256 of the raw body under the webhook's
+    /// secret; after a change of the secret, retries of older events still carry the old one.
+    fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
+        let presented = raw.header("x-razorpay-signature").ok_or(Refused::Missing)?;
+        let proof = signature::hmac_sha256_hex(&self.webhook_secrets, &raw.body, presented)
+            .ok_or(Refused::Mismatch)?;
+        Ok(VerifiedWebhook::new(raw, proof))
+    }
+
+    fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
+        let hook: Value = serde_json::from_slice(webhook.body())
+            .map_err(|error| Unreadable(format!("not JSON: {error}")))?;
+        let event = text(&hook, "event").ok_or_else(|| Unreadable("no event name".to_owned()))?;
+        // The event decides; an entity's own status is a snapshot that may be older or newer.
+        let status = match event.as_str() {
+            "payment_link.paid"
+            | "payment_link.partially_paid"
+            | "payment.captured"
+            | "order.paid" => Some(AttemptStatus::Captured),
+            "payment.authorized" => Some(AttemptStatus::Authorized),
+            "payment.failed" => Some(AttemptStatus::Failed),
+            "payment_link.cancelled" | "payment_link.expired" => None,
+            refund if refund.starts_with("refund.") => {
+                return ignored(format!("{refund}: refunds are not followed by webhook yet"));
+            }
+            other => return ignored(format!("{} is of no consequence here", quotable(other))),
+        };
+        let entity = |name: &str| {
+            hook.pointer(&format!("/payload/{name}/entity"))
+                .filter(|e| e.is_object())
+        };
+        let (link, order, payment) = (entity("payment_link"), entity("order"), entity("payment"));
+        let Some(reference) = self.reference(link, order, payment) else {
+            return ignored(format!("{event} names no bill of ours"));
+        };
+        let signal = match status {
+            None => Signal::LinkClosed {
+                reference,
+                reason: if event == "payment_link.expired" {
+                    Closed::Expired
+                } else {
+                    Closed::Canceled
+                },
+            },
+            Some(status) => {
+                let payment =
+                    payment.ok_or_else(|| Unreadable(format!("{event} without a payment")))?;
+                let report = report(payment, status)
+                    .ok_or_else(|| Unreadable(format!("{event} without id, amount or currency")))?;
+                Signal::Payment {
+                    reference,
+                    report,
+                    trust: Trust::Proven,
+                }
+            }
+        };
+        Ok(vec![signal])
+    }
+
+    /// "Webhooks, best practices": any 2xx will do; the body is not looked at.
+    fn acknowledgement(&self) -> &'static str {
+        "ok"
+    }
+
+    fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
+        None
+    }
+}
+
+impl Razorpay {
+    /// Which bill an event speaks of. Our note comes before the receipt, because orders made outside of links have receipts of
+    /// the merchant's own.
+    fn reference(
+        &self,
+        link: Option<&Value>,
+        order: Option<&Value>,
+        payment: Option<&Value>,
+    ) -> Option<ReferenceId> {
+        let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
+        let named = link
+            .and_then(|l| text(l, "reference_id"))
+            .or_else(|| note(payment))
+            .or_else(|| note(order))
+            .or_else(|| {
+                order
+                    .filter(|_| self.receipts_are_ours)
+                    .and_then(|o| text(o, "receipt"))
+            })?;
+        ReferenceId::parse(named).ok()
+    }
+}
+
+/// A payment link as Razorpay shows it.
+struct Link {
+    id: String,
+    url: Option<String>,
+    reference: Option<String>,
+    status: String,
+    amount: Option<i64>,
+    currency: String,
+    expire_by: Option<i64>,
+    order_id: Option<String>,
+    payments: Vec<Value>,
+}
+
+impl Link {
+    fn read(value: &Value) -> Option<Self> {
+        Some(Self {
+            id: text(value, "id")?,
+            url: text(value, "short_url").filter(|url| url.starts_with("https://")),
+            reference: text(value, "reference_id"),
+            status: text(value, "status")?,
+            amount: value.get("amount").and_then(Value::as_i64),
+            currency: text(value, "currency").unwrap_or_else(|| "INR".to_owned()),
+            // Zero stands for "none".
+            expire_by: value
+                .get("expire_by")
+                .and_then(Value::as_i64)
+                .filter(|t| *t > 0),
+            order_id: text(value, "order_id").filter(|id| id.starts_with("order_")),
+            payments: value
+                .get("payments")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
+        })
+    }
+
+    fn is_of(&self, reference: &ReferenceId) -> bool {
+        self.reference.as_deref() == Some(reference.as_str())
+    }
+
+    fn paid(&self) -> bool {
+        matches!(self.status.as_str(), "paid" | "partially_paid")
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        match self.status.as_str() {
+            "cancelled" => Some(Closed::Canceled),
+            "expired" => Some(Closed::Expired),
+            _ => None,
+        }
+    }
+
+    fn started(&self, request: &PaymentRequest) -> Option<Started> {
+        Some(Started {
+            id: self.id.clone(),
+            link: self.url.clone()?,
+            expires_at: self
+                .expire_by
+                .map_or(request.expires_at, Millis::from_seconds),
+        })
+    }
+
+    /// The captured payments a link lists ("Fetch Payment Links": amount, created_at, method, payment_id, status), and whether
+    /// all of them could be read and there is at least one.
+    fn payments(&self) -> (Vec<PaymentReport>, bool) {
+        let reports: Vec<PaymentReport> = self
+            .payments
+            .iter()
+            .filter_map(|payment| {
+                Some(PaymentReport {
+                    status: attempt_status(&text(payment, "status")?),
+                    payment_id: text(payment, "payment_id")?,
+                    amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
+                    currency: self.currency.clone(),
+                    method: text(payment, "method"),
+                    error: None,
+                    at: seconds(payment, "created_at"),
+                })
+            })
+            .collect();
+        let complete = !reports.is_empty() && reports.len() == self.payments.len();
+        (reports, complete)
+    }
+}
+
+/// All links are closed, and there is one. The last word of several is "expired": it needs nobody's hand.
+fn closed(links: &[Link]) -> Option<Closed> {
+    let reasons: Option<Vec<Closed>> = links.iter().map(Link::closed).collect();
+    reasons?.into_iter().next()
+}
+
+enum Creation {
+    Done(Started),
+    Failed(CallError),
+    /// There is a link of this reference already.
+    Taken,
+    /// It may or may not have been made.
+    Unclear(String),
+}
+
+fn created(answer: &Answer, request: &PaymentRequest) -> Creation {
+    let reply = match answer {
+        Answer::NotSent(reason) => {
+            return Creation::Failed(CallError::Unavailable {
+                reason: quotable(reason),
+                retry_after: None,
+            });
+        }
+        Answer::Lost(reason) => return Creation::Unclear(quotable(reason)),
+        Answer::Reply(reply) => reply,
+    };
+    if reply.ok() {
+        let link = reply.json().as_ref().and_then(Link::read);
+        let fits = |link: &Link| {
+            link.is_of(&request.reference) && link.amount == Some(request.amount.get())
+        };
+        return match link.filter(fits).and_then(|link| link.started(request)) {
+            Some(started) => Creation::Done(started),
+            None => Creation::Unclear("the new link could not be read".to_owned()),
+        };
+    }
+    match refusal(reply) {
+        // Documented as "payment link creation with reference ID already attempted"; in the field it reads "payment link with given
+        // reference_id: … already exists" (seen 2026-08).
+        CallError::Rejected { reason, .. }
+            if says(&reason, "reference") && says(&reason, "already") =>
+        {
+            Creation::Taken
+        }
+        CallError::Unknown { reason } => Creation::Unclear(reason),
+        error => Creation::Failed(error),
+    }
+}
+
+/// Looks for a link that can be used instead of a new one. A link of this reference that cannot be used is an error.
+fn find(answer: &Answer, request: &PaymentRequest) -> Result<Option<Started>, CallError> {
+    let wanted = LookupRequest {
+        reference: request.reference.clone(),
+        gateway_id: None,
+    };
+    let links = links(answer, &wanted)?;
+    let usable = links.iter().find(|link| {
+        link.status == "created"
+            && link.currency == "INR"
+            && link.amount == Some(request.amount.get())
+    });
+    if let Some(link) = usable {
+        return match link.started(request) {
+            Some(started) => Ok(Some(started)),
+            None => Err(CallError::Unknown {
+                reason: "the link found has no address".to_owned(),
+            }),
+        };
+    }
+    let Some(link) = links.first() else {
+        return Ok(None);
+    };
+    let (code, reason) = match link.status.as_str() {
+        "created" => (
+            "link_other_amount",
+            "a link of this reference asks for another amount",
+        ),
+        "paid" | "partially_paid" => ("link_paid", "a link of this reference is paid already"),
+        "cancelled" => ("link_canceled", "the link of this reference was canceled"),
+        "expired" => ("link_expired", "the link of this reference has expired"),
+        _ => (
+            "link_unusable",
+            "the link of this reference is in an unknown state",
+        ),
+    };
+    Err(CallError::Rejected {
+        code: code.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+/// Reads one link or a list of links; keeps those of the wanted reference. Asking is harmless, so every failure to do so may be
+/// repeated.
+fn links(answer: &Answer, wanted: &LookupRequest) -> Result<Vec<Link>, CallError> {
+    let document = answered(answer)?;
+    let unreadable = || CallError::Unavailable {
+        reason: "the answer is not a payment link".to_owned(),
+        retry_after: None,
+    };
+    // The documents do not print the list; its envelope in the field is `payment_links`, unlike `items` elsewhere.
+    let links = match document.get("payment_links").and_then(Value::as_array) {
+        Some(list) => list
+            .iter()
+            .map(Link::read)
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(unreadable)?,
+        None => vec![Link::read(&document).ok_or_else(unreadable)?],
+    };
+    let all = links.len();
+    let ours: Vec<Link> = links
+        .into_iter()
+        .filter(|link| link.is_of(&wanted.reference))
+        .collect();
+    if wanted.gateway_id.is_some() && ours.len() < all {
+        return Err(CallError::Rejected {
+            code: "link_other_reference".to_owned(),
+            reason: "the link belongs to another reference".to_owned(),
+        });
+    }
+    Ok(ours)
+}
+
+/// Payments of an order: `{"entity": "collection", "items": [payment, …]}`.
+fn attempts(answer: &Answer) -> Result<Vec<PaymentReport>, CallError> {
+    let document = answered(answer)?;
+    document
+        .get("items")
+        .and_then(Value::as_array)
+        .and_then(|items| {
+            items
+                .iter()
+                .map(|payment| report(payment, attempt_status(&text(payment, "status")?)))
+                .collect()
+        })
+        .ok_or_else(|| CallError::Unavailable {
+            reason: "the answer is not a list of payments".to_owned(),
+            retry_after: None,
+        })
+}
+
+/// The document a harmless question was answered with.
+fn answered(answer: &Answer) -> Result<Value, CallError> {
+    let unavailable = |reason: &str| CallError::Unavailable {
+        reason: quotable(reason),
+        retry_after: None,
+    };
+    match answer {
+        Answer::NotSent(reason) | Answer::Lost(reason) => Err(unavailable(reason)),
+        Answer::Reply(reply) if reply.ok() => reply
+            .json()
+            .ok_or_else(|| unavailable("the answer is not JSON")),
+        Answer::Reply(reply) => Err(match refusal(reply) {
+            CallError::Unknown { reason } => unavailable(&reason),
+            error => error,
+        }),
+    }
+}
+
+enum Cancellation {
+    Done(Canceled),
+    Failed(CallError),
+    /// Look what became of the link; if it is still open, this is the error.
+    Look(CallError),
+}
+
+fn canceled(answer: &Answer) -> Cancellation {
+    let again = |reason: &str| CallError::Unavailable {
+        reason: quotable(reason),
+        retry_after: None,
+    };
+    let reply = match answer {
+        Answer::NotSent(reason) => return Cancellation::Failed(again(reason)),
+        Answer::Lost(reason) => return Cancellation::Look(again(reason)),
+        Answer::Reply(reply) => reply,
+    };
+    if reply.ok() {
+        return match reply.json().as_ref().and_then(Link::read) {
+            Some(link) if link.closed().is_some() => Cancellation::Done(Canceled::Closed),
+            _ => Cancellation::Look(again("the cancellation was not confirmed")),
+        };
+    }
+    match refusal(reply) {
+        CallError::Unknown { reason } => Cancellation::Look(again(&reason)),
+        CallError::Rejected { code, .. } if code == CREDENTIALS => {
+            Cancellation::Failed(refusal(reply))
+        }
+        // "Cancel a Standard Payment Link", errors: "cannot cancel or expire an already paid/partially paid link".
+        CallError::Rejected { reason, .. } if says(&reason, "already paid") => {
+            Cancellation::Done(Canceled::AlreadyPaid)
+        }
+        // The same page: "cannot cancel or expire an expired link" covers expired and cancelled ones.
+        CallError::Rejected { reason, .. } if says(&reason, "an expired link") => {
+            Cancellation::Done(Canceled::Closed)
+        }
+        error @ CallError::Rejected { .. } => Cancellation::Look(error),
+        error => Cancellation::Failed(error),
+    }
+}
+
+/// Our code for refused keys, whatever the vendor calls it.
+const CREDENTIALS: &str = "gateway_credentials";
+
+/// What a reply that is not a success means. `Unknown` stands for "it may have acted".
+fn refusal(reply: &HttpReply) -> CallError {
+    let document = reply.json();
+    let error = document.as_ref().and_then(|d| d.get("error"));
+    let said = |name: &str| error.and_then(|e| text(e, name));
+    let reason =
+        quotable(&said("description").unwrap_or_else(|| format!("HTTP status {}", reply.status)));
+    match reply.status {
+        // "Understand Razorpay APIs", rate limits: 429, nothing was done; no Retry-After is promised. Its body has the same code
+        // as a bad request, so the status decides.
+        429 => CallError::Unavailable {
+            reason,
+            retry_after: reply.retry_after,
+        },
+        401 => CallError::Rejected {
+            code: CREDENTIALS.to_owned(),
+            reason,
+        },
+        // The documents give "4xx" for "The api {key/secret} provided is invalid".
+        400..=499 if says(&reason, "provided is invalid") && says(&reason, "api") => {
+            CallError::Rejected {
+                code: CREDENTIALS.to_owned(),
+                reason,
+            }
+        }
+        408 => CallError::Unknown { reason },
+        400..=499 => CallError::Rejected {
+            code: said("code")
+                .map_or_else(|| format!("http_{}", reply.status), |code| quotable(&code)),
+            reason,
+        },
+        _ => CallError::Unknown { reason },
+    }
+}
+
+/// A payment entity as a report ("Payments", entity: `amount` in paise, `created_at` in seconds).
+fn report(payment: &Value, status: AttemptStatus) -> Option<PaymentReport> {
+    let failed = status == AttemptStatus::Failed;
+    let why = || {
+        ["error_reason", "error_code"]
+            .iter()
+            .filter_map(|name| text(payment, name))
+            // The documents use "NA" for "no reason known".
+            .find(|reason| reason != "NA")
+    };
+    Some(PaymentReport {
+        status,
+        payment_id: text(payment, "id")?,
+        amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
+        currency: text(payment, "currency")?,
+        method: text(payment, "method"),
+        error: if failed {
+            why().map(|reason| quotable(&reason))
+        } else {
+            None
+        },
+        at: seconds(payment, "created_at"),
+    })
+}
+
+/// "Payments", life cycle: created, authorized, captured, refunded, failed. What is refunded was captured before.
+fn attempt_status(status: &str) -> AttemptStatus {
+    match status {
+        "captured" | "refunded" => AttemptStatus::Captured,
+        "authorized" => AttemptStatus::Authorized,
+        "failed" => AttemptStatus::Failed,
+        _ => AttemptStatus::Pending,
+    }
+}
+
+fn ignored(text: String) -> Result<Vec<Signal>, Unreadable> {
+    Ok(vec![Signal::Ignored(text)])
+}
+
+fn unknown<T>(reason: &str) -> Step<T> {
+    Step::failed(CallError::Unknown {
+        reason: reason.to_owned(),
+    })
+}
+
+fn unavailable<T>(reason: &str) -> Step<T> {
+    Step::failed(CallError::Unavailable {
+        reason: reason.to_owned(),
+        retry_after: None,
+    })
+}
+
+/// Looking failed after something may have happened: a clear refusal stays one, everything else leaves the doubt.
+fn after_doubt<T>(error: CallError, doubt: &str) -> Step<T> {
+    match error {
+        CallError::Rejected { .. } => Step::failed(error),
+        error => unknown(&format!("{doubt}; then {error}")),
+    }
+}
+
+fn says(reason: &str, words: &str) -> bool {
+    reason.to_ascii_lowercase().contains(words)
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value
+        .get(name)?
+        .as_str()
+        .filter(|t| !t.is_empty())
+        .map(str::to_owned)
+}
+
+fn seconds(value: &Value, name: &str) -> Option<Millis> {
+    value
+        .get(name)?
+        .as_i64()
+        .filter(|t| *t > 0)
+        .map(Millis::from_seconds)
+}
