@@ -20,6 +20,10 @@ use crate::tools::Set;
 /// The region that Indian tenants deploy to.
 pub(crate) const REGION: &str = "ap-south-1";
 
+/// The root credentials of the emulator, which every tool and test signs with.
+pub(crate) const ACCESS_KEY_ID: &str = "test";
+pub(crate) const SECRET_ACCESS_KEY: &str = "test";
+
 const START: Duration = Duration::from_secs(60);
 
 /// A running emulator.
@@ -83,9 +87,11 @@ impl Aws {
             .env("BIND_HOST", "127.0.0.1")
             .env("MINISTACK_HOST", "127.0.0.1")
             .env("MINISTACK_REGION", REGION)
+            // Requests must be signed, and a function may do only what its role in template.yaml allows.
+            .env("AUTH", "true")
             .env("AWS_ENDPOINT_URL", &endpoint)
-            .env("AWS_ACCESS_KEY_ID", "local")
-            .env("AWS_SECRET_ACCESS_KEY", "local");
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
         let service = procs.service("local AWS", &mut command, &logs.join("aws.log"))?;
         Ok(Self {
             procs: Arc::clone(procs),
@@ -121,6 +127,17 @@ impl Aws {
         &self.endpoint
     }
 
+    /// What points an AWS client at the emulator.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_REGION", REGION),
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+        ]
+    }
+
     /// Points a command at the emulator and away from the developer's own AWS account.
     pub(crate) fn aim<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for name in [
@@ -133,11 +150,7 @@ impl Aws {
         }
         let nowhere = self.folder.join("home");
         command
-            .env("AWS_ENDPOINT_URL", &self.endpoint)
-            .env("AWS_REGION", REGION)
-            .env("AWS_DEFAULT_REGION", REGION)
-            .env("AWS_ACCESS_KEY_ID", "local")
-            .env("AWS_SECRET_ACCESS_KEY", "local")
+            .envs(self.environment())
             .env("AWS_CONFIG_FILE", nowhere.join("config"))
             .env("AWS_SHARED_CREDENTIALS_FILE", nowhere.join("credentials"))
             .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -81,6 +81,8 @@ impl Local {
         let stack = json!({
             "api_url": api_url,
             "aws_endpoint": self.aws.endpoint(),
+            "aws_access_key_id": aws::ACCESS_KEY_ID,
+            "aws_secret_access_key": aws::SECRET_ACCESS_KEY,
             "region": aws::REGION,
             "stage": deploy::STAGE,
             "table": self.deployment.output("TableName")?,
@@ -110,18 +112,14 @@ impl Local {
             );
         }
         println!("  sandbox       {}", self.sandbox.url);
-        println!(
-            "  AWS           {}   (region {}, any credentials)",
-            self.aws.endpoint(),
-            aws::REGION
-        );
+        println!("  AWS           {}", self.aws.endpoint());
         println!("  all of it     {}", path.display());
         println!("  logs          {}", self.folder.join("logs").display());
-        println!(
-            "  AWS CLI       AWS_ENDPOINT_URL={} {}",
-            self.aws.endpoint(),
-            Set::Aws.program("aws").display()
-        );
+        println!("\nFor the AWS CLI, any SDK and `cargo lambda`:");
+        for (name, value) in self.aws.environment() {
+            println!("  export {name}={value}");
+        }
+        println!("  export PATH={}:$PATH", Set::Aws.program("").display());
         println!("\nCtrl-C ends it.");
         Ok(())
     }
