@@ -228,43 +228,39 @@ async fn vendor_call(shared: &Arc<Shared>, name: &str, call: Call) -> Option<Ans
         });
         (at, number, world.epoch, fault)
     };
-    let process = |async_error: Option<Value>| {
-        let mut world = shared.world();
-        if world.epoch != epoch {
-            return None;
-        }
-        let world = &mut *world;
-        world.desk.next_async_error = async_error;
-        let answer = world.vendors.get_mut(at)?.answer(&call, &mut world.desk);
-        world.desk.next_async_error = None;
-        warn_about_links(world, number);
-        Some(answer)
-    };
+    let place = Place { at, number, epoch };
     let Some(fault) = fault else {
-        let answer = process(None);
+        let answer = process(shared, place, &call, None);
         return finish(shared, number, epoch, answer);
     };
     let delay = fault.delay_ms.map(Duration::from_millis);
     let answer = match fault.kind {
         FaultKind::Status => Some(planned_answer(shared, at, &fault)),
         FaultKind::StatusAfter => {
-            process(None);
+            process(shared, place, &call, None);
             Some(planned_answer(shared, at, &fault))
         }
         FaultKind::Delay => {
-            tokio::time::sleep(delay.unwrap_or(Duration::from_secs(1))).await;
-            process(None)
+            // On its own: the vendor goes on working when its caller has given up.
+            let shared = Arc::clone(shared);
+            let later = tokio::spawn(async move {
+                tokio::time::sleep(delay.unwrap_or(Duration::from_secs(1))).await;
+                let answer = process(&shared, place, &call, None);
+                sender::dispatch(&shared);
+                answer
+            });
+            later.await.unwrap_or_default()
         }
         FaultKind::AsyncError => {
             let mut error = fault.body.clone().unwrap_or_else(|| json!({}));
             if let (Some(error), Some(code)) = (error.as_object_mut(), fault.code) {
                 error.insert("code".to_owned(), code.into());
             }
-            process(Some(error))
+            process(shared, place, &call, Some(error))
         }
         FaultKind::Reset => None,
         FaultKind::ResetAfter => {
-            process(None);
+            process(shared, place, &call, None);
             None
         }
         FaultKind::TimeoutBefore => {
@@ -272,17 +268,45 @@ async fn vendor_call(shared: &Arc<Shared>, name: &str, call: Call) -> Option<Ans
             None
         }
         FaultKind::TimeoutAfter => {
-            process(None);
+            process(shared, place, &call, None);
             sender::dispatch(shared);
             tokio::time::sleep(delay.unwrap_or(SILENCE)).await;
             None
         }
         // These are taken by webhooks only.
         FaultKind::DropWebhook | FaultKind::DuplicateWebhook | FaultKind::HoldWebhooks => {
-            process(None)
+            process(shared, place, &call, None)
         }
     };
     finish(shared, number, epoch, answer)
+}
+
+/// Where a call belongs: its vendor, its record, and the reset it came after.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    number: usize,
+    epoch: u64,
+}
+
+/// Lets the vendor do what it was asked.
+fn process(
+    shared: &Arc<Shared>,
+    place: Place,
+    call: &Call,
+    async_error: Option<Value>,
+) -> Option<Answer> {
+    let mut world = shared.world();
+    if world.epoch != place.epoch {
+        return None;
+    }
+    let world = &mut *world;
+    world.desk.next_async_error = async_error;
+    let vendor = world.vendors.get_mut(place.at)?;
+    let answer = vendor.answer(call, &mut world.desk);
+    world.desk.next_async_error = None;
+    warn_about_links(world, place.number);
+    Some(answer)
 }
 
 /// Notes the answer on the record of the call.
@@ -450,6 +474,8 @@ impl Connected<IncomingStream<'_, CuttableListener>> for Cut {
 impl CuttableStream {
     fn check(&self) -> io::Result<()> {
         if self.cut.0.load(Ordering::Acquire) {
+            // With this the peer sees a reset and not an orderly end.
+            let _ = self.stream.set_zero_linger();
             Err(io::ErrorKind::ConnectionReset.into())
         } else {
             Ok(())
