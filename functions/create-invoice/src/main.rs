@@ -1,2 +1,37 @@
-//! The create-invoice function.
-fn main() {}
+//! `POST /invoices`: takes a bill, stores the order, obtains the payment, queues the invoice message.
+//!
+//! Calls it makes: DynamoDB UpdateItem, the gateway's create-link call, SQS SendMessage, SSM GetParameter (cached).
+
+mod handler;
+
+use std::time::Duration;
+
+use chatbill_runtime::boot;
+use chatbill_runtime::http_client::HttpClient;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::{SystemClock, SystemRandom};
+use chatbill_store::{DynamoOrders, SqsQueue, SsmSettings, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue, Need::PublicUrl])?;
+    let aws = chatbill_store::sdk_config().await;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        queue: SqsQueue::new(&aws, &settings.queue_url),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+        settings: SsmSettings::new(&aws, &settings.public_url_parameter, SystemClock),
+        // Two calls (create, and look after a lost answer) fit well into the function's 29 seconds.
+        http: HttpClient::new(Duration::from_secs(10))?,
+        clock: SystemClock,
+        random: SystemRandom,
+    };
+    boot::run_api(|request| handle(&ports, request)).await
+}

@@ -1,2 +1,35 @@
-//! The order function.
-fn main() {}
+//! `GET /invoices/{reference_id}`, `POST …/status`, `POST …/resend`.
+//!
+//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel call, SQS SendMessage, SSM GetParameter (cached).
+
+mod handler;
+
+use std::time::Duration;
+
+use chatbill_runtime::boot;
+use chatbill_runtime::http_client::HttpClient;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::SystemClock;
+use chatbill_store::{DynamoOrders, SqsQueue, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue])?;
+    let aws = chatbill_store::sdk_config().await;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        queue: SqsQueue::new(&aws, &settings.queue_url),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+        // Canceling takes up to three calls; they fit into the function's 29 seconds.
+        http: HttpClient::new(Duration::from_secs(8))?,
+        clock: SystemClock,
+    };
+    boot::run_api(|request| handle(&ports, request)).await
+}

@@ -1,2 +1,36 @@
-//! The pg-webhook function.
-fn main() {}
+//! `POST /webhooks/{source}/{tenant_id}` and `GET /webhooks/meta/{tenant_id}`.
+//!
+//! Calls it makes: DynamoDB UpdateItem, SQS SendMessage when a message follows; for second-hand news of a payment DynamoDB GetItem and the lookup
+//! call of whoever holds the money; SSM GetParameter (cached).
+
+mod handler;
+
+use std::time::Duration;
+
+use chatbill_runtime::boot;
+use chatbill_runtime::http_client::HttpClient;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::SystemClock;
+use chatbill_store::{DynamoOrders, SqsQueue, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue])?;
+    let aws = chatbill_store::sdk_config().await;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        queue: SqsQueue::new(&aws, &settings.queue_url),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+        // Razorpay counts an answer after 5 seconds as a failure and comes again.
+        http: HttpClient::new(Duration::from_secs(4))?,
+        clock: SystemClock,
+    };
+    boot::run_api(|request| handle(&ports, request)).await
+}

@@ -1,2 +1,28 @@
-//! The refund function.
-fn main() {}
+//! `POST` and `GET /invoices/{reference_id}/refunds`.
+//!
+//! Calls it makes: DynamoDB GetItem, SSM GetParameter (cached). Asking a gateway for a refund is not built yet, and the function says so.
+
+mod handler;
+
+use chatbill_runtime::boot;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::SystemClock;
+use chatbill_store::{DynamoOrders, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue])?;
+    let aws = chatbill_store::sdk_config().await;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+    };
+    boot::run_api(|request| handle(&ports, request)).await
+}

@@ -1,2 +1,37 @@
-//! The send-status function.
-fn main() {}
+//! Takes tasks from the queue and sends the messages orders owe.
+//!
+//! Calls it makes: DynamoDB UpdateItem and GetItem, the messaging provider's send call, SQS ChangeMessageVisibility for a retry and
+//! SendMessage to the dead-letter queue for what can never be handled; SSM GetParameter (cached).
+
+mod handler;
+
+use std::time::Duration;
+
+use chatbill_runtime::http_client::HttpClient;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::{SystemClock, SystemRandom};
+use chatbill_runtime::{batch, boot};
+use chatbill_store::{DynamoOrders, SqsDeadLetters, SqsVisibility, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue, Need::DeadLetters])?;
+    let aws = chatbill_store::sdk_config().await;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        visibility: SqsVisibility::new(&aws, &settings.queue_url),
+        dead_letters: SqsDeadLetters::new(&aws, &settings.dlq_url),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+        http: HttpClient::new(Duration::from_secs(15))?,
+        clock: SystemClock,
+        random: SystemRandom,
+    };
+    boot::run_queue(|event| batch::handle(event, |message| handle(&ports, message))).await
+}

@@ -1,0 +1,139 @@
+//! Turns the request into a bill, and what became of it into a response.
+
+use chatbill_domain::bill::Bill;
+use chatbill_domain::flows::create_invoice::{CreateError, Deps, Outcome, create_invoice};
+use chatbill_domain::flows::read_order::view;
+use chatbill_domain::ids::{ReferenceId, TenantId};
+use chatbill_domain::json;
+use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Settings, Tenants};
+use chatbill_domain::signature::sha256;
+use chatbill_domain::tenant::Scope;
+use chatbill_runtime::api::{self, ApiError};
+use lambda_http::http::{Method, StatusCode};
+use lambda_http::{Body, Request, Response};
+
+/// What the function works with.
+pub(crate) struct Ports<S, Q, T, P, H, C, R> {
+    pub(crate) store: S,
+    pub(crate) queue: Q,
+    pub(crate) tenants: T,
+    pub(crate) settings: P,
+    pub(crate) http: H,
+    pub(crate) clock: C,
+    pub(crate) random: R,
+}
+
+/// Letters of a reference we choose. Twenty of them fit every gateway, also Zaakpay's 20 alphanumeric characters.
+const ALPHABET: [u8; 32] = *b"abcdefghijkmnpqrstuvwxyz23456789";
+const LENGTH: usize = 20;
+
+/// `POST /invoices`
+pub(crate) async fn handle<S, Q, T, P, H, C, R>(
+    ports: &Ports<S, Q, T, P, H, C, R>,
+    request: Request,
+) -> Result<Response<Body>, ApiError>
+where
+    S: OrderStore,
+    Q: Queue,
+    T: Tenants,
+    P: Settings,
+    H: HttpSend,
+    C: Clock,
+    R: Random,
+{
+    if api::segments(&request)
+        .last()
+        .is_none_or(|last| last != "invoices")
+    {
+        return Err(ApiError::not_found("there is no such path"));
+    }
+    if request.method() != Method::POST {
+        return Err(ApiError::method_not_allowed());
+    }
+    let (tenant, by) =
+        api::authenticate(&ports.tenants, request.headers(), Scope::Invoices).await?;
+    let document =
+        json::parse(api::body(&request)?).map_err(|fault| ApiError::invalid(vec![fault]))?;
+    let idempotency_key = idempotency_key(&request)?;
+    let name = || match &idempotency_key {
+        Some(key) => reference(&sha256(format!("{}\n{key}", tenant.id).as_bytes())),
+        None => reference(&sha256(&ports.random.bytes())),
+    };
+    let bill = Bill::read(&document, name).map_err(ApiError::invalid)?;
+    let gateway = chatbill_gateways::open(&tenant).map_err(|faults| broken(&tenant.id, &faults))?;
+    let public_url = ports
+        .settings
+        .public_url()
+        .await
+        .map_err(|error| ApiError::unavailable("settings_unavailable", 2, error.to_string()))?;
+    let deps = Deps {
+        store: &ports.store,
+        queue: &ports.queue,
+        http: &ports.http,
+        clock: &ports.clock,
+    };
+    match create_invoice(&deps, &tenant, gateway.as_ref(), bill, &by, &public_url).await {
+        Ok(Outcome::Created(order)) => {
+            Ok(api::json_response(StatusCode::CREATED, &view(&order, true)))
+        }
+        Ok(Outcome::Repeated(order)) => Ok(api::json_response(StatusCode::OK, &view(&order, true))),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible characters.
+fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
+    let Some(value) = request.headers().get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(text) if (1..=255).contains(&text.trim().len()) => Ok(Some(text.trim().to_owned())),
+        _ => Err(ApiError::bad_request(
+            "invalid_idempotency_key",
+            "Idempotency-Key must have 1 to 255 visible characters",
+        )),
+    }
+}
+
+/// A reference made from a hash: 20 letters and digits, none easily mistaken for another.
+fn reference(hash: &[u8; 32]) -> ReferenceId {
+    let text: String = hash
+        .iter()
+        .take(LENGTH)
+        .filter_map(|byte| ALPHABET.get(usize::from(byte & 31)))
+        .map(|byte| char::from(*byte))
+        .collect();
+    #[expect(
+        clippy::expect_used,
+        reason = "twenty letters and digits are always a reference"
+    )]
+    ReferenceId::parse(text).expect("letters and digits")
+}
+
+fn broken(tenant: &TenantId, faults: &[chatbill_domain::fault::Fault]) -> ApiError {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    ApiError::internal(format!(
+        "tenant document of {tenant}: {}",
+        faults.join("; ")
+    ))
+}
+
+fn failure(error: CreateError) -> ApiError {
+    match error {
+        CreateError::Invalid(faults) => ApiError::invalid(faults),
+        CreateError::Conflict => ApiError::conflict(
+            "reference_id_conflict",
+            "another bill has this reference_id; the same bill would have been answered",
+        ),
+        CreateError::Refused { code, detail } => {
+            ApiError::refused(format!("the payment gateway refused ({code}): {detail}"))
+        }
+        CreateError::GatewayUnavailable(why) => {
+            ApiError::unavailable("gateway_unavailable", 5, why)
+        }
+        CreateError::Store(error) => error.into(),
+        CreateError::Queue(error) => {
+            ApiError::unavailable("queue_unavailable", 5, error.to_string())
+        }
+    }
+}

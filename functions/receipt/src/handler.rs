@@ -1,0 +1,139 @@
+//! Opens a receipt link: checks its token, reads the order, shows the page, the code or the way to the payment.
+
+use std::sync::Arc;
+
+use chatbill_domain::order::Order;
+use chatbill_domain::ports::{Clock, OrderStore, StoreError, TenantError, Tenants};
+use chatbill_domain::tenant::Tenant;
+use chatbill_domain::token::ReceiptToken;
+use chatbill_runtime::api::{self, ApiError};
+use lambda_http::http::header::{HeaderName, HeaderValue, LOCATION};
+use lambda_http::http::{Method, StatusCode};
+use lambda_http::{Body, Request, Response};
+use receipt::page::{self, RenderError, View};
+use receipt::qr;
+
+/// What the function works with.
+pub(crate) struct Ports<S, T, C> {
+    pub(crate) store: S,
+    pub(crate) tenants: T,
+    pub(crate) clock: C,
+}
+
+/// Routes from the end of the path, so that a stage or base path in front does not matter.
+pub(crate) async fn handle<S: OrderStore, T: Tenants, C: Clock>(
+    ports: &Ports<S, T, C>,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let segments = api::segments(&request);
+    let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let (token, part) = match path.as_slice() {
+        [.., "r", token, part @ ("qr.png" | "pay")] => (*token, Some(*part)),
+        [.., "r", token] => (*token, None),
+        _ => return Err(ApiError::not_found("there is no such path")),
+    };
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(ApiError::method_not_allowed());
+    }
+    let (order, tenant) = match open(ports, token).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return html(StatusCode::NOT_FOUND, page::not_found()),
+        Err(why) => {
+            tracing::error!("a receipt could not be read: {why}");
+            return html(StatusCode::SERVICE_UNAVAILABLE, page::unavailable());
+        }
+    };
+    let now = ports.clock.now();
+    let payable = order.payment_status().is_open() && now < order.expires_at();
+    let link = order
+        .started
+        .as_ref()
+        .filter(|_| payable)
+        .map(|s| s.link.as_str());
+    match part {
+        Some("pay") => Ok(redirect(link, token)),
+        Some(_) => match link {
+            Some(link) => png(link),
+            None => html(StatusCode::NOT_FOUND, page::not_found()),
+        },
+        None => {
+            // Relative addresses hold whatever domain and stage the page was opened under.
+            let view = View {
+                pay_url: link.map(|_| format!("{token}/pay")),
+                qr_url: link.map(|_| format!("{token}/qr.png")),
+                receipt_url: order.terms().receipt_url.clone(),
+                now,
+            };
+            html(StatusCode::OK, page::render(&order, &tenant, &view))
+        }
+    }
+}
+
+/// Why a receipt cannot be shown now although its link may be good.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+}
+
+/// The order a token opens. A token that was never issued, cut, or of another tenant opens nothing.
+async fn open<S: OrderStore, T: Tenants, C>(
+    ports: &Ports<S, T, C>,
+    token: &str,
+) -> Result<Option<(Order, Arc<Tenant>)>, OpenError> {
+    let Some(token) = ReceiptToken::parse(token) else {
+        return Ok(None);
+    };
+    let Some(tenant) = ports.tenants.find(token.tenant()).await? else {
+        return Ok(None);
+    };
+    let Some(key) = token.check(&tenant.receipt_secrets) else {
+        return Ok(None);
+    };
+    Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
+}
+
+/// To the gateway's page or the UPI app while the bill can be paid; otherwise back to the receipt, which says why not.
+fn redirect(link: Option<&str>, token: &str) -> Response<Body> {
+    let back = format!("../{token}");
+    let target =
+        HeaderValue::from_str(link.unwrap_or(&back)).unwrap_or(HeaderValue::from_static("/"));
+    let mut response = api::text_response(StatusCode::FOUND, "");
+    response.headers_mut().insert(LOCATION, target);
+    with_headers(response, &["Content-Type"])
+}
+
+fn png(link: &str) -> Result<Response<Body>, ApiError> {
+    let bytes = qr::png(link).map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut response = Response::new(Body::Binary(bytes));
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("image/png"));
+    Ok(with_headers(response, &["Content-Type"]))
+}
+
+fn html(status: StatusCode, page: Result<String, RenderError>) -> Result<Response<Body>, ApiError> {
+    let mut response = Response::new(Body::Text(
+        page.map_err(|error| ApiError::internal(error.to_string()))?,
+    ));
+    *response.status_mut() = status;
+    Ok(with_headers(response, &[]))
+}
+
+/// Adds the page's headers except those named.
+fn with_headers(mut response: Response<Body>, except: &[&str]) -> Response<Body> {
+    for (name, value) in page::headers() {
+        if except.contains(&name) {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
