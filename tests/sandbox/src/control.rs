@@ -35,7 +35,9 @@ pub(crate) async fn answer(shared: &Arc<Shared>, call: &Call) -> Answer {
             let mut world = shared.world();
             world.tick();
             let world = &mut *world;
-            now(world, method, segments.as_slice(), call, &request)
+            let result = now(world, method, segments.as_slice(), call, &request);
+            world.mirror();
+            result
         }
     };
     match result {
@@ -98,10 +100,11 @@ fn now(
         }
         ("POST", ["refunds", id]) => {
             let status = text(request, "status")?;
+            let speed = request.get("speed").and_then(Value::as_str);
             let desk = &mut world.desk;
             let mut last = Refused::unknown(format!("no vendor has a refund {id:?}"));
             for vendor in &mut world.vendors {
-                match vendor.settle_refund(id, status, desk) {
+                match vendor.settle_refund(id, status, speed, desk) {
                     Ok(refund) => return Ok(refund),
                     Err(refused) if refused.status == 404 => {}
                     Err(refused) => last = refused,

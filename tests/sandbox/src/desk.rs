@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::faults::{Fault, FaultKind};
@@ -130,6 +130,43 @@ impl Hook {
     }
 }
 
+/// What one vendor's doing means for another: a payment inside WhatsApp is a payment in the merchant's gateway account.
+#[derive(Debug, Clone)]
+pub(crate) enum Mirror {
+    /// An attempt to pay, successful or not.
+    Payment {
+        /// The gateway.
+        gateway: String,
+        /// The gateway's account.
+        account: String,
+        /// The gateway's order id.
+        order_id: String,
+        /// The gateway's payment id.
+        payment_id: String,
+        /// Paise.
+        amount: i64,
+        /// `upi`, `card`, ...
+        method: String,
+        /// Whether it succeeded.
+        is_paid: bool,
+        /// What the merchant passed through to the gateway.
+        extras: Map<String, Value>,
+    },
+    /// A refund of such a payment, new or changed.
+    Refund {
+        /// Who made it: it is not told to itself again.
+        from: &'static str,
+        /// The gateway's payment id.
+        payment_id: String,
+        /// The refund's id at both.
+        refund_id: String,
+        /// Paise.
+        amount: i64,
+        /// `pending`, `processed` or `failed`.
+        status: &'static str,
+    },
+}
+
 /// What every vendor shares.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -143,6 +180,8 @@ pub(crate) struct Desk {
     pub(crate) hooks: BTreeMap<u64, Hook>,
     /// Webhooks to hand to the senders when the lock is released; the same number twice is a duplicate.
     pub(crate) ready: Vec<u64>,
+    /// What the other vendors have yet to hear of.
+    pub(crate) mirrors: Vec<Mirror>,
     /// An error the vendor must report about the message it accepts next, by webhook.
     pub(crate) next_async_error: Option<Value>,
     offset_seconds: i64,
@@ -162,6 +201,7 @@ impl Desk {
             faults: Vec::new(),
             hooks: BTreeMap::new(),
             ready: Vec::new(),
+            mirrors: Vec::new(),
             next_async_error: None,
             offset_seconds: 0,
             seed,

@@ -67,6 +67,15 @@ impl World {
         }
     }
 
+    /// Tells the vendors what happened at the others.
+    pub(crate) fn mirror(&mut self) {
+        for mirror in std::mem::take(&mut self.desk.mirrors) {
+            for vendor in &mut self.vendors {
+                vendor.mirror(&mirror, &mut self.desk);
+            }
+        }
+    }
+
     /// Forgets everything, accounts too; settings stay if asked.
     pub(crate) fn reset(&mut self, keep: Option<Settings>) {
         self.desk.reset();
@@ -305,6 +314,7 @@ fn process(
     let vendor = world.vendors.get_mut(place.at)?;
     let answer = vendor.answer(call, &mut world.desk);
     world.desk.next_async_error = None;
+    world.mirror();
     warn_about_links(world, place.number);
     Some(answer)
 }

@@ -1,4 +1,11 @@
 //! Faults, webhooks on their way, and the records of both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests; clippy.toml reaches only functions marked #[test]"
+)]
 
 mod support;
 
@@ -346,4 +353,29 @@ async fn the_readme_names_every_operation_and_event() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_program_says_where_it_listens() {
+    use std::io::{BufRead, BufReader};
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_sandbox"))
+        .args(["--port", "0"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(program.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    let address = said["sandbox_url"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("http://")
+        .unwrap();
+    assert!(address.starts_with("127.0.0.1:"));
+    let answers = tokio::net::TcpStream::connect(address).await.is_ok();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(answers);
 }

@@ -1,4 +1,11 @@
 //! Meta's WhatsApp Cloud API, held to its documents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests; clippy.toml reaches only functions marked #[test]"
+)]
 
 mod support;
 
@@ -883,4 +890,59 @@ async fn some_phones_are_not_on_whatsapp() {
         bench.receiver.statuses().pop().unwrap()["errors"][0]["code"],
         131_026
     );
+}
+
+#[tokio::test]
+async fn a_payment_inside_whatsapp_shows_in_the_gateways_account() {
+    let bench = Bench::start().await;
+    bench
+        .register(
+            json!({}),
+            json!({"configurations": [{"configuration_name": "shop pay", "provider_name": "razorpay", "gateway_account": "rzp_test_shop"}]}),
+        )
+        .await;
+    bench.open_window().await;
+    bench.send(&interactive(order("INV-1", gateway()))).await;
+    let done = bench
+        .control(
+            "customer/pay",
+            json!({"vendor": "meta", "reference_id": "INV-1"}),
+        )
+        .await;
+    let id = done["pg_transaction_id"].as_str().unwrap();
+    let (_, payment) = bench
+        .razorpay("GET", &format!("/v1/payments/{id}"), None)
+        .await;
+    assert_eq!(payment["status"], "captured");
+    assert_eq!(payment["notes"], json!({"key1": "value1"}));
+    bench.settle().await;
+    assert_eq!(bench.receiver.events(), ["payment.captured", "order.paid"]);
+
+    // A refund on either side is seen on both, and the sum holds over both.
+    let (_, refund) = bench
+        .razorpay(
+            "POST",
+            &format!("/v1/payments/{id}/refund"),
+            Some(json!({"amount": 5000})),
+        )
+        .await;
+    let at_meta = |value: &str| {
+        json!({"reference_id": "INV-1", "payment_config_id": "shop pay",
+            "amount": {"currency": "INR", "value": value, "offset": "100"}})
+    };
+    let path = "/106540352242922/payments_refund";
+    let (_, answer) = bench.meta("POST", path, Some(at_meta("80001"))).await;
+    assert_eq!(code(&answer), 131_009);
+    let (http, _) = bench.meta("POST", path, Some(at_meta("80000"))).await;
+    assert_eq!(http, 200);
+    let (_, answer) = bench
+        .meta("GET", "/106540352242922/payments/shop%20pay/INV-1", None)
+        .await;
+    let refunds = &answer["payments"][0]["transactions"][0]["refunds"];
+    assert_eq!(refunds[0]["id"], refund["id"]);
+    assert_eq!(refunds[1]["status"], "success");
+    let (_, payment) = bench
+        .razorpay("GET", &format!("/v1/payments/{id}"), None)
+        .await;
+    assert_eq!(payment["refund_status"], "full");
 }

@@ -1,4 +1,11 @@
 //! Razorpay, held to its documents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "tests; clippy.toml reaches only functions marked #[test]"
+)]
 
 mod support;
 
@@ -596,4 +603,30 @@ async fn unknown_urls_and_ids_get_the_documented_errors() {
         let (status, answer) = bench.razorpay("GET", path, None).await;
         assert_eq!((status, description(&answer)), (400, wanted), "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_optimum_refund_may_turn_normal() {
+    let bench = Bench::start().await;
+    bench
+        .register(json!({"refunds": "pending"}), json!({}))
+        .await;
+    let id = paid(&bench, "INV-1").await;
+    let (_, refund) = bench
+        .razorpay(
+            "POST",
+            &format!("/v1/payments/{id}/refund"),
+            Some(json!({"speed": "optimum"})),
+        )
+        .await;
+    let settle = format!("refunds/{}", refund["id"].as_str().unwrap());
+    let refund = bench
+        .control(&settle, json!({"status": "processed", "speed": "normal"}))
+        .await;
+    assert_eq!(refund["speed_processed"], "normal");
+    bench.settle().await;
+    assert_eq!(
+        bench.receiver.events()[4..],
+        ["refund.created", "refund.speed_changed", "refund.processed"]
+    );
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::order_details::{self, Leniency, Order, Payment};
 use super::{Act, Outcome, Refused, Vendor, wanted};
-use crate::desk::{Desk, HookDraft};
+use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 use crate::sign::hmac_sha256_hex;
 use crate::strict::{Fields, Problem};
@@ -86,6 +86,9 @@ struct Configuration {
     merchant_vpa: Option<String>,
     #[serde(default = "active")]
     status: String,
+    /// The sandbox's own account of the gateway where these payments show as well, e.g. a Razorpay key id.
+    #[serde(default)]
+    gateway_account: Option<String>,
 }
 
 fn active() -> String {
@@ -570,7 +573,59 @@ impl Vendor for Meta {
         }
     }
 
-    fn settle_refund(&mut self, id: &str, status: &str, desk: &mut Desk) -> Result<Value, Refused> {
+    fn mirror(&mut self, mirror: &Mirror, desk: &mut Desk) {
+        let Mirror::Refund {
+            from,
+            payment_id,
+            refund_id,
+            amount,
+            status,
+        } = mirror
+        else {
+            return;
+        };
+        if *from == "meta" {
+            return;
+        }
+        let status = match *status {
+            "processed" => "completed",
+            other => other,
+        };
+        let at = desk.now();
+        let found = self.orders.iter_mut().find_map(|(key, placed)| {
+            placed
+                .transactions
+                .iter_mut()
+                .find(|transaction| transaction.pg_id == *payment_id)
+                .map(|transaction| (key.clone(), transaction))
+        });
+        let Some((key, transaction)) = found else {
+            return;
+        };
+        match transaction
+            .refunds
+            .iter_mut()
+            .find(|refund| refund.id == *refund_id)
+        {
+            Some(refund) => refund.status = status,
+            None => transaction.refunds.push(Refund {
+                id: refund_id.clone(),
+                amount: *amount,
+                speed: "normal".to_owned(),
+                status,
+                at,
+            }),
+        }
+        self.emit_payment(&key, desk);
+    }
+
+    fn settle_refund(
+        &mut self,
+        id: &str,
+        status: &str,
+        _speed: Option<&str>,
+        desk: &mut Desk,
+    ) -> Result<Value, Refused> {
         let status = match status {
             "processed" => "completed",
             "failed" => "failed",
@@ -595,7 +650,9 @@ impl Vendor for Meta {
             ));
         }
         refund.status = status;
+        let amount = refund.amount;
         self.emit_payment(&key, desk);
+        self.tell_refund(&key, id, amount, status, desk);
         Ok(json!({"id": id, "status": status}))
     }
 
@@ -1101,19 +1158,19 @@ impl Meta {
                 ..
             } => (gateway.clone(), configuration.clone(), *is_web_only),
         };
-        let is_connected = self.accounts.get(&placed.account).is_some_and(|account| {
-            account.configurations.iter().any(|found| {
+        let connected = self.accounts.get(&placed.account).and_then(|account| {
+            account.configurations.iter().find(|found| {
                 found.configuration_name == configuration
                     && found.provider_name.eq_ignore_ascii_case(&gateway)
                     && found.status == "Active"
             })
         });
-        if !is_connected {
+        let Some(connected) = connected else {
             return Err(Refused::conflict(
                 "cannot_pay",
                 format!("no active {gateway} configuration is called {configuration:?}"),
             ));
-        }
+        };
         if placed.captured().is_some() {
             return Err(Refused::conflict("already_paid", "the order is paid"));
         }
@@ -1158,10 +1215,46 @@ impl Meta {
             "vendor": "meta", "reference_id": reference, "status": status, "amount": amount,
             "transaction_id": transaction.id, "pg_transaction_id": transaction.pg_id,
         });
+        if let Some(account) = &connected.gateway_account {
+            desk.mirrors.push(Mirror::Payment {
+                gateway: transaction.gateway.clone(),
+                account: account.clone(),
+                order_id: transaction.id.clone(),
+                payment_id: transaction.pg_id.clone(),
+                amount,
+                method: transaction.method.clone(),
+                is_paid: status == "success",
+                extras: placed.extras(),
+            });
+        }
         placed.transactions.push(transaction);
         let key = key.clone();
         self.emit_payment(&key, desk);
         Ok(Outcome::Done(done))
+    }
+
+    /// Tells the gateway of a refund asked for here.
+    fn tell_refund(
+        &self,
+        key: &(String, String),
+        id: &str,
+        amount: i64,
+        status: &'static str,
+        desk: &mut Desk,
+    ) {
+        if let Some(transaction) = self.orders.get(key).and_then(Placed::captured) {
+            desk.mirrors.push(Mirror::Refund {
+                from: "meta",
+                payment_id: transaction.pg_id.clone(),
+                refund_id: id.to_owned(),
+                amount,
+                status: if status == "completed" {
+                    "processed"
+                } else {
+                    status
+                },
+            });
+        }
     }
 
     /// The payment status webhook about an order's last transaction ("Payment gateway", payment webhooks).
@@ -1359,8 +1452,10 @@ impl Meta {
         };
         let shown =
             json!({"id": refund.id, "status": refund.status, "speed_processed": refund.speed});
+        let (id, status) = (refund.id.clone(), refund.status);
         transaction.refunds.push(refund);
         self.emit_payment(&key, desk);
+        self.tell_refund(&key, &id, value, status, desk);
         Ok(Answer::json(200, &shown).about(reference))
     }
 }

@@ -6,7 +6,7 @@ mod razorpay;
 
 use serde_json::Value;
 
-use crate::desk::{Desk, HookDraft};
+use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 
 /// What a customer does at a vendor.
@@ -110,8 +110,17 @@ pub(crate) trait Vendor: Send {
     /// Lets a customer act.
     fn customer(&mut self, act: Act, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused>;
 
-    /// Ends a refund that was left pending.
-    fn settle_refund(&mut self, id: &str, status: &str, desk: &mut Desk) -> Result<Value, Refused>;
+    /// Hears what happened at another vendor.
+    fn mirror(&mut self, _mirror: &Mirror, _desk: &mut Desk) {}
+
+    /// Ends a refund that was left pending; `speed` if it came to be processed at another than requested.
+    fn settle_refund(
+        &mut self,
+        id: &str,
+        status: &str,
+        speed: Option<&str>,
+        desk: &mut Desk,
+    ) -> Result<Value, Refused>;
 
     /// A webhook to one of its accounts with any body, signed rightly unless a signature is given.
     fn forge(

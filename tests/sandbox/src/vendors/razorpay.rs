@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Act, Outcome, Refused, Vendor, wanted};
-use crate::desk::{Desk, HookDraft};
+use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 use crate::sign::hmac_sha256_hex;
 use crate::strict::{Fields, Problem};
@@ -24,6 +24,15 @@ const LATEST_EXPIRY: i64 = 184 * 24 * 60 * 60;
 const REFUNDABLE: i64 = LATEST_EXPIRY;
 /// "The amount must be at least INR 1.00" (Create a Normal Refund, Errors; the same for orders).
 const LEAST_PAISE: i64 = 100;
+
+/// The sample of webhooks/payments.md, payment.failed, UPI: code, description, source, step, reason.
+const DECLINED: [&str; 5] = [
+    "BAD_REQUEST_ERROR",
+    "Payment failed",
+    "issuer",
+    "payment_authorization",
+    "payment_failed",
+];
 
 const OPERATIONS: &[&str] = &[
     "create_payment_link",
@@ -447,19 +456,7 @@ impl Vendor for Razorpay {
         }
         match act {
             Act::Pay => self.pay(&link, request, desk),
-            Act::Fail => Ok(self.fail(
-                &link,
-                request,
-                // errors/payments/upi.md; the sample of webhooks/payments.md, payment.failed, UPI.
-                [
-                    "BAD_REQUEST_ERROR",
-                    "Payment failed",
-                    "issuer",
-                    "payment_authorization",
-                    "payment_failed",
-                ],
-                desk,
-            )),
+            Act::Fail => Ok(self.fail(&link, request, DECLINED, desk)),
             Act::Cancel => Ok(self.fail(
                 &link,
                 request,
@@ -476,7 +473,81 @@ impl Vendor for Razorpay {
         }
     }
 
-    fn settle_refund(&mut self, id: &str, status: &str, desk: &mut Desk) -> Result<Value, Refused> {
+    fn mirror(&mut self, mirror: &Mirror, desk: &mut Desk) {
+        match mirror {
+            Mirror::Payment {
+                gateway,
+                account,
+                order_id,
+                payment_id,
+                amount,
+                method,
+                is_paid,
+                extras,
+            } if gateway == "razorpay" && self.accounts.contains_key(account) => {
+                let now = desk.now();
+                let notes = extras.get("notes").cloned().unwrap_or_else(|| json!([]));
+                let receipt = extras
+                    .get("receipt")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                self.orders.insert(
+                    order_id.clone(),
+                    Order {
+                        account: account.clone(),
+                        id: order_id.clone(),
+                        receipt: receipt.to_owned(),
+                        amount: *amount,
+                        amount_paid: if *is_paid { *amount } else { 0 },
+                        attempts: 1,
+                        status: if *is_paid { "paid" } else { "attempted" },
+                        notes: notes.clone(),
+                        created_at: now,
+                        updated_at: now,
+                        payments: vec![payment_id.clone()],
+                    },
+                );
+                let payment = Payment {
+                    account: account.clone(),
+                    id: payment_id.clone(),
+                    order_id: order_id.clone(),
+                    link: String::new(),
+                    amount: *amount,
+                    amount_refunded: 0,
+                    status: if *is_paid { "captured" } else { "failed" },
+                    captured: *is_paid,
+                    method: method.clone(),
+                    contact: "+919000090000".into(),
+                    email: Value::Null,
+                    notes,
+                    rrn: desk.digits(12),
+                    error: (!is_paid).then_some(DECLINED),
+                    created_at: now,
+                    refunds: Vec::new(),
+                };
+                self.emit_mirrored(&payment, desk);
+                self.payments.insert(payment_id.clone(), payment);
+            }
+            Mirror::Refund {
+                from,
+                payment_id,
+                refund_id,
+                amount,
+                status,
+            } if *from != "razorpay" => {
+                self.mirror_refund(payment_id, refund_id, *amount, status, desk);
+            }
+            _ => {}
+        }
+    }
+
+    fn settle_refund(
+        &mut self,
+        id: &str,
+        status: &str,
+        speed: Option<&str>,
+        desk: &mut Desk,
+    ) -> Result<Value, Refused> {
         let status = match status {
             "processed" => "processed",
             "failed" => "failed",
@@ -492,7 +563,15 @@ impl Vendor for Razorpay {
             }
             Some(_) => {}
         }
+        if let (Some("normal"), Some(refund)) = (speed, self.refunds.get_mut(id))
+            && refund.speed_processed != "normal"
+        {
+            // "Triggered when refund speed is changed": an optimum refund that could not be made at once.
+            refund.speed_processed = "normal";
+            self.emit_refund(id, "refund.speed_changed", desk);
+        }
         self.end_refund(id, status, desk);
+        self.tell_refund(id, desk);
         Ok(self.refunds.get(id).map(show_refund).unwrap_or_default())
     }
 
@@ -911,6 +990,7 @@ impl Razorpay {
             RefundsEnd::Pending if !is_too_old => {}
             _ => self.end_refund(&refund_id, "failed", desk),
         }
+        self.tell_refund(&refund_id, desk);
         let shown = self.refunds.get(&refund_id).map(show_refund);
         Ok(Answer::json(200, &shown.unwrap_or_default()).about(reference))
     }
@@ -951,6 +1031,89 @@ impl Razorpay {
             .skip(number("skip", 0))
             .take(number("count", 10))
             .collect()
+    }
+
+    /// What a payment inside WhatsApp sends from the gateway's side.
+    fn emit_mirrored(&mut self, payment: &Payment, desk: &mut Desk) {
+        let shown = self.show_payment(payment);
+        let Some(order) = self.orders.get(&payment.order_id) else {
+            return;
+        };
+        let order = show_order(order);
+        let reference = self.reference_of(payment);
+        let event = if payment.captured {
+            "payment.captured"
+        } else {
+            "payment.failed"
+        };
+        self.emit(
+            &payment.account,
+            event,
+            &["payment"],
+            json!({"payment": {"entity": shown.clone()}}),
+            &reference,
+            desk,
+        );
+        if payment.captured {
+            self.emit(
+                &payment.account,
+                "order.paid",
+                &["payment", "order"],
+                json!({"payment": {"entity": shown}, "order": {"entity": order}}),
+                &reference,
+                desk,
+            );
+        }
+    }
+
+    /// A refund asked for at WhatsApp.
+    fn mirror_refund(
+        &mut self,
+        payment_id: &str,
+        refund_id: &str,
+        amount: i64,
+        status: &'static str,
+        desk: &mut Desk,
+    ) {
+        let Some(payment) = self.payments.get_mut(payment_id) else {
+            return;
+        };
+        if !self.refunds.contains_key(refund_id) {
+            payment.amount_refunded = payment.amount_refunded.saturating_add(amount);
+            payment.refunds.push(refund_id.to_owned());
+            mark_refunded(payment);
+            let refund = Refund {
+                account: payment.account.clone(),
+                id: refund_id.to_owned(),
+                payment_id: payment_id.to_owned(),
+                amount,
+                status: "pending",
+                speed_requested: "normal".to_owned(),
+                speed_processed: "normal",
+                receipt: Value::Null,
+                notes: json!([]),
+                arn: Value::Null,
+                created_at: desk.now(),
+            };
+            self.refunds.insert(refund_id.to_owned(), refund);
+            self.emit_refund(refund_id, "refund.created", desk);
+        }
+        if status != "pending" {
+            self.end_refund(refund_id, status, desk);
+        }
+    }
+
+    /// Tells a vendor that shows the same refund.
+    fn tell_refund(&self, id: &str, desk: &mut Desk) {
+        if let Some(refund) = self.refunds.get(id) {
+            desk.mirrors.push(Mirror::Refund {
+                from: "razorpay",
+                payment_id: refund.payment_id.clone(),
+                refund_id: refund.id.clone(),
+                amount: refund.amount,
+                status: refund.status,
+            });
+        }
     }
 
     fn end_refund(&mut self, id: &str, status: &'static str, desk: &mut Desk) {
@@ -1336,7 +1499,7 @@ impl Razorpay {
             "amount_transferred": 0,
             "refund_status": refund_status,
             "captured": payment.captured,
-            "description": format!("#{stripped}"),
+            "description": if stripped.is_empty() { Value::Null } else { format!("#{stripped}").into() },
             "card_id": null,
             "bank": null,
             "wallet": null,
@@ -1665,4 +1828,37 @@ fn show_refund(refund: &Refund) -> Value {
         "speed_processed": refund.speed_processed,
         "speed_requested": refund.speed_requested,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_signed_as_the_sdk_signs_them() {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../../tests/vectors/razorpay.json")).unwrap();
+        let mut checked = 0;
+        for vector in vectors["vectors"].as_array().unwrap() {
+            if vector["kind"] != "payment_link_callback" {
+                continue;
+            }
+            let part = |name: &str| vector["params"][name].as_str().unwrap();
+            let message = redirect_message(
+                part("payment_link_id"),
+                part("payment_link_reference_id"),
+                part("payment_link_status"),
+                part("payment_id"),
+            );
+            let secret = vector["secret"].as_str().unwrap();
+            assert_eq!(
+                hmac_sha256_hex(secret.as_bytes(), message.as_bytes()),
+                vector["expected_signature"].as_str().unwrap(),
+                "{}",
+                vector["id"]
+            );
+            checked += 1;
+        }
+        assert_eq!(checked, 2);
+    }
 }

@@ -122,8 +122,6 @@ pub(crate) struct Bench {
     client: reqwest::Client,
 }
 
-pub(crate) const REFUSED: u16 = 400;
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the product's client is not to be shared with the sandbox"
