@@ -550,12 +550,15 @@ impl Order {
                     && *attempt > m.attempts
                 {
                     m.attempts = *attempt;
-                    m.status = MessageStatus::Sending;
-                    m.tried_at = Some(at);
-                    m.again_at = None;
-                    m.form = Some(*form);
-                    m.fallback = *fallback;
-                    m.template_next = false;
+                    // A report may have settled the message while the try was being claimed; then it is not made.
+                    if !m.status.is_settled() {
+                        m.status = MessageStatus::Sending;
+                        m.tried_at = Some(at);
+                        m.again_at = None;
+                        m.form = Some(*form);
+                        m.fallback = *fallback;
+                        m.template_next = false;
+                    }
                 }
             }
             Event::Sent {

@@ -191,6 +191,12 @@ async fn settle_or_send<S: OrderStore, H, C: Clock, R>(
         tracing::error!(order.reference_id = %order.key.reference, message.key = %key, "a task names a message the order does not owe");
         return Ok(Claim::Verdict(Verdict::Done));
     }
+    if order
+        .message(key)
+        .is_some_and(|m| m.status != MessageStatus::Sending)
+    {
+        return Ok(Claim::Verdict(Verdict::Done));
+    }
     let Some(why) = needless(&order, key, now) else {
         return Ok(Claim::Mine(Box::new(order)));
     };

@@ -1,0 +1,439 @@
+//! Properties of an order, for any history that vendors and shops can produce.
+
+use chatbill_domain::bill::{Bill, Charge, Customer, Goods, Item};
+use chatbill_domain::contact::Msisdn;
+use chatbill_domain::event::{Event, Recorded};
+use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
+use chatbill_domain::message::{
+    Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure,
+};
+use chatbill_domain::money::Paise;
+use chatbill_domain::order::{Contents, Hold, MessageStatus, Order, PaymentStatus, Terms};
+use chatbill_domain::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, Started};
+use chatbill_domain::tenant::LatePayment;
+use chatbill_domain::time::Millis;
+use proptest::prelude::*;
+
+const TOTAL: i64 = 85_000;
+const START: i64 = 1_800_000_000_000;
+
+fn paise(n: i64) -> Paise {
+    Paise::new(n).unwrap()
+}
+
+fn contents(late_payment: LatePayment) -> Contents {
+    let reference = ReferenceId::parse("A-1").unwrap();
+    let bill = Bill {
+        reference,
+        customer: Customer {
+            phone: Msisdn::parse("+919876543210").unwrap(),
+            name: None,
+        },
+        goods: Goods::Physical,
+        items: vec![Item {
+            retailer_id: Some("s".into()),
+            name: "Rice".into(),
+            quantity: 1,
+            amount: paise(TOTAL),
+            sale_amount: None,
+            origin: None,
+            image: None,
+        }],
+        tax: Charge::default(),
+        shipping: None,
+        discount: None,
+        subtotal: paise(TOTAL),
+        total: paise(TOTAL),
+        body: None,
+        footer: None,
+        header: None,
+        beneficiaries: vec![],
+        catalog_id: None,
+        quick_pay: false,
+        notes: Default::default(),
+        receipt: None,
+        extras: Default::default(),
+        expires_in: 1800,
+    };
+    Contents {
+        hash: bill.hash(),
+        bill,
+        terms: Terms {
+            mode: PaymentMode::PaymentLink,
+            gateway: "razorpay".into(),
+            channel: "whatsapp".into(),
+            provider: "meta".into(),
+            on_captured: Fulfilment::Completed,
+            late_payment,
+            receipt_message: false,
+            receipt_url: "https://x.example/r/t".into(),
+        },
+        created_at: Millis::new(START),
+        expires_at: Millis::new(START).plus_seconds(1860),
+    }
+}
+
+fn order(late: LatePayment, events: Vec<Event>) -> Order {
+    let key = OrderKey::new(
+        TenantId::parse("acme").unwrap(),
+        ReferenceId::parse("A-1").unwrap(),
+    );
+    let events = events
+        .into_iter()
+        .enumerate()
+        .map(|(i, e)| Recorded::new(Millis::new(START + i64::try_from(i).unwrap()), "t", e))
+        .collect();
+    Order::new(key, contents(late), events, None, 0)
+}
+
+fn report(status: AttemptStatus, id: &str, amount: i64, currency: &str) -> Event {
+    Event::Payment(PaymentReport {
+        status,
+        payment_id: id.into(),
+        amount: paise(amount),
+        currency: currency.into(),
+        method: None,
+        error: None,
+        // Every payment of these histories was made before anything closed.
+        at: Some(Millis::new(START)),
+    })
+}
+
+fn started() -> Event {
+    Event::Started(Started {
+        id: "plink_1".into(),
+        link: "https://rzp.io/x".into(),
+        expires_at: Millis::new(START).plus_seconds(1860),
+    })
+}
+
+/// What a gateway can truthfully tell about one order: failed attempts, one captured payment, its link closing.
+fn history() -> impl Strategy<Value = (Vec<Event>, bool)> {
+    (0usize..4, any::<bool>(), prop::option::of(any::<bool>())).prop_map(
+        |(failed, paid, closed)| {
+            let mut events = Vec::new();
+            for i in 0..failed {
+                events.push(report(
+                    AttemptStatus::Pending,
+                    &format!("pay_f{i}"),
+                    TOTAL,
+                    "INR",
+                ));
+                events.push(report(
+                    AttemptStatus::Failed,
+                    &format!("pay_f{i}"),
+                    TOTAL,
+                    "INR",
+                ));
+            }
+            if paid {
+                // A bank may turn this attempt from failed into captured.
+                events.push(report(AttemptStatus::Failed, "pay_ok", TOTAL, "INR"));
+                events.push(report(AttemptStatus::Authorized, "pay_ok", TOTAL, "INR"));
+                events.push(report(AttemptStatus::Captured, "pay_ok", TOTAL, "INR"));
+            } else if let Some(canceled) = closed {
+                let reason = if canceled {
+                    Closed::Canceled
+                } else {
+                    Closed::Expired
+                };
+                events.push(Event::Closed { reason });
+            }
+            (events, paid)
+        },
+    )
+}
+
+/// The history in some sequence, with repetitions.
+fn shuffled() -> impl Strategy<Value = (Vec<Event>, Vec<Event>, bool)> {
+    history().prop_flat_map(|(events, paid)| {
+        let doubled: Vec<Event> = events.iter().chain(events.iter()).cloned().collect();
+        (Just(events), Just(doubled).prop_shuffle(), Just(paid))
+    })
+}
+
+fn essence(order: &Order) -> impl PartialEq + std::fmt::Debug + use<> {
+    let attempts: Vec<(String, AttemptStatus, bool)> = order
+        .attempts
+        .iter()
+        .map(|(id, a)| (id.clone(), a.report.status, a.counted))
+        .collect();
+    let messages: Vec<MessageKey> = order.messages.iter().map(|m| m.key.clone()).collect();
+    (
+        order.payment_status(),
+        order.captured_amount(),
+        order.fulfilment,
+        attempts,
+        messages,
+        order.holds.len(),
+    )
+}
+
+fn base(mut events: Vec<Event>) -> Vec<Event> {
+    let mut all = vec![Event::Created, started()];
+    all.append(&mut events);
+    all
+}
+
+/// Anything at all, true or not.
+fn anything() -> impl Strategy<Value = Event> {
+    let status = prop_oneof![
+        Just(AttemptStatus::Pending),
+        Just(AttemptStatus::Failed),
+        Just(AttemptStatus::Authorized),
+        Just(AttemptStatus::Captured),
+    ];
+    let amount = prop_oneof![3 => Just(TOTAL), 1 => Just(TOTAL - 1), 1 => Just(0)];
+    let currency = prop_oneof![5 => Just("INR"), 1 => Just("USD")];
+    let payment = (status, 0u8..3, amount, currency)
+        .prop_map(|(s, id, a, c)| report(s, &format!("pay_{id}"), a, c));
+    let fulfilment = prop_oneof![
+        Just(Fulfilment::Pending),
+        Just(Fulfilment::Processing),
+        Just(Fulfilment::PartiallyShipped),
+        Just(Fulfilment::Shipped),
+        Just(Fulfilment::Completed),
+        Just(Fulfilment::Canceled),
+    ]
+    .prop_map(|to| Event::Fulfilment {
+        to,
+        description: None,
+    });
+    let key = prop_oneof![
+        Just(MessageKey::Invoice(1)),
+        Just(MessageKey::Invoice(2)),
+        Just(MessageKey::Paid),
+        Just(MessageKey::Status(1))
+    ];
+    let remedy = prop_oneof![
+        Just(Remedy::Retry),
+        Just(Remedy::GiveUp),
+        Just(Remedy::UseTemplate),
+        Just(Remedy::Unknown),
+        Just(Remedy::RetryOnce)
+    ];
+    let failure = remedy.prop_map(|remedy| SendFailure {
+        remedy,
+        code: "1".into(),
+        detail: String::new(),
+    });
+    let message =
+        (key, 1u32..4, failure, 0u8..7).prop_map(|(message, attempt, failure, kind)| match kind {
+            0 => Event::Try {
+                message,
+                attempt,
+                form: Form::Interactive,
+                fallback: true,
+            },
+            1 => Event::Sent {
+                message,
+                attempt,
+                id: "wamid".into(),
+            },
+            2 => Event::SendFailed {
+                message,
+                attempt,
+                failure,
+                again_at: Some(Millis::new(START + 9)),
+            },
+            3 => Event::Report {
+                message,
+                attempt,
+                report: Report::Progress(Progress::Delivered),
+            },
+            4 => Event::Report {
+                message,
+                attempt,
+                report: Report::Progress(Progress::Read),
+            },
+            5 => Event::Report {
+                message,
+                attempt,
+                report: Report::Failed(failure),
+            },
+            _ => Event::Skipped {
+                message,
+                why: "x".into(),
+            },
+        });
+    let closing = prop_oneof![
+        Just(Event::Expired),
+        Just(Event::Closed {
+            reason: Closed::Expired
+        }),
+        Just(Event::Closed {
+            reason: Closed::Canceled
+        })
+    ];
+    prop_oneof![4 => payment, 2 => fulfilment, 3 => message, 1 => closing]
+}
+
+/// How far the money is; it never goes back.
+fn money_rank(status: PaymentStatus) -> u8 {
+    match status {
+        PaymentStatus::Pending | PaymentStatus::Failed => 0,
+        PaymentStatus::Canceled | PaymentStatus::Expired => 1,
+        PaymentStatus::Captured => 2,
+        PaymentStatus::PartiallyRefunded => 3,
+        PaymentStatus::Refunded => 4,
+    }
+}
+
+fn message_rank(status: MessageStatus) -> u8 {
+    match status {
+        MessageStatus::Delivered => 1,
+        MessageStatus::Read => 2,
+        _ => 0,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_and_repetition_of_a_true_history_ends_the_same((events, shuffled, paid) in shuffled()) {
+        let expected = order(LatePayment::Hold, base(events));
+        let got = order(LatePayment::Hold, base(shuffled));
+        prop_assert_eq!(essence(&got), essence(&expected));
+        prop_assert_eq!(got.payment_status() == PaymentStatus::Captured, paid);
+    }
+
+    #[test]
+    fn no_state_goes_back(events in prop::collection::vec(anything(), 0..40), late in 0u8..3) {
+        let late = [LatePayment::Accept, LatePayment::Hold, LatePayment::Refund][usize::from(late)];
+        let mut current = order(late, vec![Event::Created, started()]);
+        for (i, event) in events.into_iter().enumerate() {
+            let at = Millis::new(START + 10 + i64::try_from(i).unwrap());
+            let next = current.with(Recorded::new(at, "t", event));
+            prop_assert!(money_rank(next.payment_status()) >= money_rank(current.payment_status()));
+            prop_assert!(next.captured_amount() >= current.captured_amount());
+            prop_assert!(next.captured_amount() <= next.bill().total);
+            prop_assert!(next.refunded_amount() <= next.captured_amount());
+            if matches!(current.fulfilment, Fulfilment::Completed | Fulfilment::Canceled) {
+                prop_assert_eq!(next.fulfilment, current.fulfilment);
+            }
+            for before in &current.messages {
+                let after = next.message(&before.key).unwrap();
+                prop_assert!(message_rank(after.status) >= message_rank(before.status));
+            }
+            prop_assert!(next.holds.len() >= current.holds.len());
+            current = next;
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_matching_capture_pays_an_order(events in prop::collection::vec(anything(), 0..40)) {
+        let order = order(LatePayment::Accept, base(events.clone()));
+        let matching = events.iter().any(|e| matches!(e, Event::Payment(r)
+            if r.status == AttemptStatus::Captured && r.amount == paise(TOTAL) && r.currency == "INR"));
+        prop_assert_eq!(order.payment_status().is_paid(), matching);
+        prop_assert_eq!(order.message(&MessageKey::Paid).is_some(), matching);
+    }
+
+    #[test]
+    fn computing_step_by_step_and_at_once_is_the_same(events in prop::collection::vec(anything(), 0..30)) {
+        let at_once = order(LatePayment::Hold, base(events.clone()));
+        let mut stepwise = order(LatePayment::Hold, vec![Event::Created, started()]);
+        for (i, event) in events.into_iter().enumerate() {
+            stepwise = stepwise.with(Recorded::new(Millis::new(START + 2 + i64::try_from(i).unwrap()), "t", event));
+        }
+        prop_assert_eq!(essence(&stepwise), essence(&at_once));
+        prop_assert_eq!(&stepwise.events, &at_once.events);
+    }
+
+    #[test]
+    fn an_order_with_open_work_is_always_due(events in prop::collection::vec(anything(), 0..40), after in 0i64..100_000) {
+        let order = order(LatePayment::Hold, base(events));
+        let now = Millis::new(START).plus_seconds(after);
+        let open = order.payment_status().is_open()
+            || order.messages.iter().any(|m| !m.status.is_settled());
+        if open {
+            prop_assert!(order.next_check(now).is_some());
+        }
+    }
+
+    #[test]
+    fn events_survive_storage(events in prop::collection::vec(anything(), 1..20)) {
+        for event in events {
+            let recorded = Recorded::new(Millis::new(START), "meta", event);
+            let text = serde_json::to_string(&recorded).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Recorded>(&text).unwrap(), recorded);
+        }
+    }
+}
+
+#[test]
+fn money_that_is_not_ours_holds_the_order_and_pays_nothing() {
+    for (amount, currency, hold) in [
+        (TOTAL - 1, "INR", Hold::AmountMismatch),
+        (TOTAL + 1, "INR", Hold::AmountMismatch),
+        (TOTAL, "USD", Hold::CurrencyMismatch),
+    ] {
+        let order = order(
+            LatePayment::Accept,
+            base(vec![report(AttemptStatus::Captured, "p", amount, currency)]),
+        );
+        assert_eq!(order.payment_status(), PaymentStatus::Pending);
+        assert_eq!(
+            order.holds.iter().map(|(h, _)| *h).collect::<Vec<_>>(),
+            [hold]
+        );
+        assert!(
+            order.message(&MessageKey::Paid).is_none(),
+            "the customer is not told it is paid"
+        );
+    }
+}
+
+#[test]
+fn late_money_follows_the_terms() {
+    let late = || {
+        let Event::Payment(mut r) = report(AttemptStatus::Captured, "p", TOTAL, "INR") else {
+            unreachable!()
+        };
+        r.at = Some(Millis::new(START).plus_seconds(7200));
+        vec![Event::Created, started(), Event::Expired, Event::Payment(r)]
+    };
+    assert_eq!(
+        order(LatePayment::Accept, late()).payment_status(),
+        PaymentStatus::Captured
+    );
+    for policy in [LatePayment::Hold, LatePayment::Refund] {
+        let held = order(policy, late());
+        assert_eq!(held.payment_status(), PaymentStatus::Expired);
+        assert_eq!(held.holds[0].0, Hold::LatePayment);
+        assert_eq!(
+            held.attempts["p"].report.status,
+            AttemptStatus::Captured,
+            "never dropped"
+        );
+    }
+}
+
+#[test]
+fn money_paid_in_time_counts_although_the_news_is_late() {
+    let order = order(
+        LatePayment::Hold,
+        vec![
+            Event::Created,
+            started(),
+            Event::Expired,
+            report(AttemptStatus::Captured, "p", TOTAL, "INR"),
+        ],
+    );
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+}
+
+#[test]
+fn money_that_comes_twice_is_held_and_counted_once() {
+    let order = order(
+        LatePayment::Accept,
+        base(vec![
+            report(AttemptStatus::Captured, "p1", TOTAL, "INR"),
+            report(AttemptStatus::Captured, "p2", TOTAL, "INR"),
+        ]),
+    );
+    assert_eq!(order.captured_amount(), paise(TOTAL));
+    assert_eq!(order.holds[0].0, Hold::DoublePayment);
+    assert_eq!(order.payment().unwrap().0, "p1");
+}
