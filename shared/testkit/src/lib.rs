@@ -1,1 +1,15 @@
-//! Chatbill testkit.
+#![doc = include_str!("../README.md")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "only tests link this crate, and there a panic at the right line is the best answer"
+)]
+
+pub mod builders;
+pub mod conformance;
+pub mod lambda;
+pub mod memory;
+pub mod network;

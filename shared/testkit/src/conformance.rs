@@ -1,0 +1,570 @@
+//! What every order store must do. Runs on an empty store and on one with other data in it: each run uses names of its own.
+
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use chatbill_domain::event::{Event, Once, Recorded};
+use chatbill_domain::ids::OrderKey;
+use chatbill_domain::message::{Fulfilment, MessageKey};
+use chatbill_domain::order::{Draft, Order, PaymentStatus};
+use chatbill_domain::payment::AttemptStatus;
+use chatbill_domain::ports::{Append, Appended, Created, Due, OrderStore, due_shard};
+use chatbill_domain::time::Millis;
+use serde_json::json;
+
+use crate::builders::{NOW, bill_with, captured, draft, reference, report, tenant_id};
+
+/// Runs the suite.
+pub async fn order_store<S: OrderStore>(store: &S) {
+    let run = Run::new();
+    an_order_is_created_once(store, &run).await;
+    tenants_do_not_see_each_other(store, &run).await;
+    facts_are_added_once(store, &run).await;
+    a_write_on_old_knowledge_is_refused(store, &run).await;
+    nothing_is_added_to_nothing(store, &run).await;
+    concurrent_facts_are_all_kept(store, &run).await;
+    one_of_many_equal_facts_is_kept(store, &run).await;
+    one_of_many_creations_is_the_first(store, &run).await;
+    parked_facts_wait_for_their_order(store, &run).await;
+    parking_beside_an_order_adds_to_it(store, &run).await;
+    an_alias_is_nobody_else_s(store, &run).await;
+    due_orders_are_found_in_their_shard(store, &run).await;
+    any_text_and_a_large_bill_come_back(store, &run).await;
+}
+
+/// Names of one run: random, because the store may remember earlier ones.
+struct Run(String);
+
+impl Run {
+    fn new() -> Self {
+        Self(format!(
+            "{:016x}",
+            RandomState::new().build_hasher().finish()
+        ))
+    }
+
+    fn draft(&self, name: &str) -> Draft {
+        draft(bill_with(|b| b["reference_id"] = json!(self.name(name))))
+    }
+
+    fn key(&self, name: &str) -> OrderKey {
+        OrderKey::new(tenant_id("acme"), reference(&self.name(name)))
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}-{name}", self.0)
+    }
+}
+
+fn fact(n: u32) -> (Once, Recorded) {
+    let report = report(AttemptStatus::Failed, &format!("pay_{n}"), 85_000);
+    let at = NOW.plus_seconds(i64::from(n));
+    (
+        Once::payment(&report),
+        Recorded::new(at, "razorpay", Event::Payment(report)),
+    )
+}
+
+fn once(n: u32) -> Append {
+    let (once, event) = fact(n);
+    Append {
+        once: Some(once),
+        events: vec![event],
+        expect: None,
+        due: Due::Keep,
+    }
+}
+
+fn fulfilment(to: Fulfilment) -> Append {
+    let event = Event::Fulfilment {
+        to,
+        description: None,
+    };
+    Append {
+        once: None,
+        events: vec![Recorded::new(NOW.plus_seconds(5), "pos:pos-1", event)],
+        expect: None,
+        due: Due::Keep,
+    }
+}
+
+#[track_caller]
+fn done(appended: Appended) -> Order {
+    match appended {
+        Appended::Done(order) => order,
+        other => panic!("expected Done, got {}", name(&other)),
+    }
+}
+
+fn name(appended: &Appended) -> &'static str {
+    match appended {
+        Appended::Done(_) => "Done",
+        Appended::Duplicate(_) => "Duplicate",
+        Appended::Stale(_) => "Stale",
+        Appended::Missing => "Missing",
+        Appended::Alias(_) => "Alias",
+    }
+}
+
+/// What is compared of an order: everything that is stored.
+fn stored(order: &Order) -> (OrderKey, String, Vec<Recorded>, Option<Millis>, u32) {
+    let contents = serde_json::to_string(&order.contents).unwrap();
+    (
+        order.key.clone(),
+        contents,
+        order.events.clone(),
+        order.due,
+        order.checks,
+    )
+}
+
+async fn create<S: OrderStore>(store: &S, draft: &Draft) -> Order {
+    match store.create(draft).await.unwrap() {
+        Created::New(order) => order,
+        other => panic!("expected a new order, got {other:?}"),
+    }
+}
+
+async fn load<S: OrderStore>(store: &S, key: &OrderKey) -> Order {
+    store.load(key).await.unwrap().expect("the order")
+}
+
+async fn an_order_is_created_once<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("once");
+    assert!(store.load(&draft.key).await.unwrap().is_none());
+    let order = create(store, &draft).await;
+    assert_eq!(order.contents, draft.contents);
+    assert_eq!(order.events, [draft.created.clone()]);
+    assert_eq!((order.due, order.checks), (Some(draft.due), 0));
+    assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
+
+    let mut other = run.draft("once");
+    other.contents.bill.body = Some("another bill".to_owned());
+    other.due = draft.due.plus_seconds(99);
+    match store.create(&other).await.unwrap() {
+        Created::Existing(found) => assert_eq!(stored(&found), stored(&order)),
+        unexpected => panic!("expected the existing order, got {unexpected:?}"),
+    }
+    assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
+}
+
+async fn tenants_do_not_see_each_other<S: OrderStore>(store: &S, run: &Run) {
+    let ours = run.draft("shared");
+    let mut theirs = run.draft("shared");
+    theirs.key.tenant = tenant_id("acme-2");
+    create(store, &ours).await;
+    assert!(store.load(&theirs.key).await.unwrap().is_none());
+    assert!(matches!(
+        store.append(&theirs.key, &once(1)).await.unwrap(),
+        Appended::Missing
+    ));
+    create(store, &theirs).await;
+    done(store.append(&theirs.key, &once(1)).await.unwrap());
+    assert_eq!(load(store, &ours.key).await.events.len(), 1);
+}
+
+async fn facts_are_added_once<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("facts");
+    create(store, &draft).await;
+    let first = done(store.append(&draft.key, &once(1)).await.unwrap());
+    assert_eq!(first.events[1..], once(1).events);
+    assert_eq!(first.due, Some(draft.due), "Keep keeps the due time");
+    match store.append(&draft.key, &once(1)).await.unwrap() {
+        Appended::Duplicate(order) => assert_eq!(stored(&order), stored(&first)),
+        other => panic!("expected Duplicate, got {}", name(&other)),
+    }
+    // A fact without a key may come again, and several come in one write in their sequence.
+    done(
+        store
+            .append(&draft.key, &fulfilment(Fulfilment::Processing))
+            .await
+            .unwrap(),
+    );
+    let mut two = fulfilment(Fulfilment::Processing);
+    two.events.extend(fulfilment(Fulfilment::Shipped).events);
+    two.due = Due::At(NOW.plus_seconds(7));
+    let order = done(store.append(&draft.key, &two).await.unwrap());
+    assert_eq!(order.events.len(), 5);
+    assert_eq!(order.fulfilment, Fulfilment::Shipped);
+    assert_eq!(order.due, Some(NOW.plus_seconds(7)));
+    let mut last = once(2);
+    last.due = Due::Never;
+    let order = done(store.append(&draft.key, &last).await.unwrap());
+    assert_eq!(order.due, None);
+    assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
+    // Keeping nothing is nothing.
+    let order = done(store.append(&draft.key, &once(3)).await.unwrap());
+    assert_eq!(order.due, None);
+}
+
+async fn a_write_on_old_knowledge_is_refused<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("stale");
+    create(store, &draft).await;
+    let mut append = once(1);
+    append.expect = Some(1);
+    done(store.append(&draft.key, &append).await.unwrap());
+    // Known and old at once: that the fact is known says more.
+    let again = store.append(&draft.key, &append).await.unwrap();
+    assert_eq!(name(&again), "Duplicate");
+    let mut append = fulfilment(Fulfilment::Processing);
+    append.expect = Some(1);
+    let old = store.append(&draft.key, &append).await.unwrap();
+    assert_eq!(name(&old), "Stale");
+    append.expect = Some(2);
+    done(store.append(&draft.key, &append).await.unwrap());
+
+    // The same rule for due times.
+    let at = Due::At(NOW.plus_seconds(500));
+    assert!(!store.reschedule(&draft.key, 2, at, 1).await.unwrap());
+    assert!(store.reschedule(&draft.key, 3, at, 2).await.unwrap());
+    let order = load(store, &draft.key).await;
+    assert_eq!((order.due, order.checks), (Some(NOW.plus_seconds(500)), 2));
+    assert!(store.reschedule(&draft.key, 3, Due::Keep, 3).await.unwrap());
+    let order = load(store, &draft.key).await;
+    assert_eq!((order.due, order.checks), (Some(NOW.plus_seconds(500)), 3));
+    // A new event starts the counting anew.
+    let order = done(store.append(&draft.key, &once(2)).await.unwrap());
+    assert_eq!(order.checks, 0);
+    assert!(store.reschedule(&draft.key, 4, at, 4).await.unwrap());
+    assert!(
+        store
+            .reschedule(&draft.key, 4, Due::Never, 0)
+            .await
+            .unwrap()
+    );
+    let order = load(store, &draft.key).await;
+    assert_eq!((order.due, order.checks), (None, 0));
+    assert!(
+        !store
+            .reschedule(&run.key("nowhere"), 0, at, 1)
+            .await
+            .unwrap()
+    );
+    assert!(store.load(&run.key("nowhere")).await.unwrap().is_none());
+}
+
+async fn nothing_is_added_to_nothing<S: OrderStore>(store: &S, run: &Run) {
+    let key = run.key("missing");
+    let appended = store.append(&key, &once(1)).await.unwrap();
+    assert_eq!(name(&appended), "Missing");
+    let appended = store
+        .append(&key, &fulfilment(Fulfilment::Shipped))
+        .await
+        .unwrap();
+    assert_eq!(name(&appended), "Missing");
+    assert!(store.load(&key).await.unwrap().is_none());
+    assert!(store.resolve(&key).await.unwrap().is_none());
+    create(store, &run.draft("missing")).await;
+    assert_eq!(load(store, &key).await.events.len(), 1);
+}
+
+async fn concurrent_facts_are_all_kept<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("many");
+    create(store, &draft).await;
+    let facts: Vec<Append> = (1..=16).map(once).collect();
+    let results = join(facts.iter().map(|f| store.append(&draft.key, f))).await;
+    let lengths: std::collections::BTreeSet<usize> = results
+        .into_iter()
+        .map(|r| done(r.unwrap()).events.len())
+        .collect();
+    // Each writer saw an order of its own length: the writes happened one after the other.
+    assert_eq!(lengths, (2..=17).collect());
+    let order = load(store, &draft.key).await;
+    for fact in &facts {
+        assert!(order.events.contains(&fact.events[0]));
+    }
+}
+
+async fn one_of_many_equal_facts_is_kept<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("equal");
+    create(store, &draft).await;
+    let fact = once(1);
+    let results = join((0..8).map(|_| store.append(&draft.key, &fact))).await;
+    let names: Vec<_> = results.iter().map(|r| name(r.as_ref().unwrap())).collect();
+    assert_eq!(
+        names.iter().filter(|n| **n == "Done").count(),
+        1,
+        "{names:?}"
+    );
+    assert_eq!(
+        names.iter().filter(|n| **n == "Duplicate").count(),
+        7,
+        "{names:?}"
+    );
+
+    let mut claim = fulfilment(Fulfilment::Processing);
+    claim.expect = Some(2);
+    let results = join((0..8).map(|_| store.append(&draft.key, &claim))).await;
+    let names: Vec<_> = results.iter().map(|r| name(r.as_ref().unwrap())).collect();
+    assert_eq!(
+        names.iter().filter(|n| **n == "Done").count(),
+        1,
+        "{names:?}"
+    );
+    assert_eq!(
+        names.iter().filter(|n| **n == "Stale").count(),
+        7,
+        "{names:?}"
+    );
+    assert_eq!(load(store, &draft.key).await.events.len(), 3);
+}
+
+async fn one_of_many_creations_is_the_first<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("race");
+    let results = join((0..8).map(|_| store.create(&draft))).await;
+    let new = results
+        .iter()
+        .filter(|r| matches!(r, Ok(Created::New(_))))
+        .count();
+    let existing = results
+        .iter()
+        .filter(|r| matches!(r, Ok(Created::Existing(_))))
+        .count();
+    assert_eq!((new, existing), (1, 7));
+    assert_eq!(load(store, &draft.key).await.events.len(), 1);
+
+    // Creating and parking at once, whoever comes first.
+    for n in 0..4 {
+        let draft = run.draft(&format!("race-{n}"));
+        let (fact, event) = fact(1);
+        let events = [event];
+        let (created, parked) = tokio::join!(
+            store.create(&draft),
+            store.park(&draft.key, &fact, &events, NOW)
+        );
+        assert!(matches!(created.unwrap(), Created::New(_)));
+        assert!(matches!(
+            parked.unwrap(),
+            Appended::Done(_) | Appended::Missing
+        ));
+        let order = load(store, &draft.key).await;
+        assert_eq!(order.events, [draft.created.clone(), events[0].clone()]);
+    }
+}
+
+async fn parked_facts_wait_for_their_order<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("parked");
+    let paid = captured(&draft.contents.bill, "pay_9");
+    let key = Once::payment(&paid);
+    let event = Recorded::new(NOW.plus_seconds(-9), "razorpay", Event::Payment(paid));
+    let events = [event.clone()];
+    let (other, other_event) = fact(2);
+    for _ in 0..2 {
+        // Twice: the gateway repeats what it was thanked for.
+        let parked = store.park(&draft.key, &key, &events, NOW).await.unwrap();
+        assert_eq!(name(&parked), "Missing");
+    }
+    let other_events = [other_event.clone()];
+    let parked = store
+        .park(&draft.key, &other, &other_events, NOW)
+        .await
+        .unwrap();
+    assert_eq!(name(&parked), "Missing");
+    assert!(store.load(&draft.key).await.unwrap().is_none());
+    assert!(store.resolve(&draft.key).await.unwrap().is_none());
+    assert!(
+        !store
+            .reschedule(&draft.key, 2, Due::At(NOW), 1)
+            .await
+            .unwrap()
+    );
+    let append = Append {
+        once: Some(key.clone()),
+        events: events.to_vec(),
+        expect: None,
+        due: Due::Keep,
+    };
+    assert_eq!(
+        name(&store.append(&draft.key, &append).await.unwrap()),
+        "Missing"
+    );
+    assert!(
+        !store
+            .alias(&draft.key.reference, &run.key("elsewhere"))
+            .await
+            .unwrap(),
+        "a name that facts are parked under is in use"
+    );
+
+    // The bill's own event comes first although it was written last.
+    let order = create(store, &draft).await;
+    assert_eq!(order.events, [draft.created.clone(), event, other_event]);
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+    assert!(order.message(&MessageKey::Paid).is_some());
+    assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
+    assert_eq!(
+        name(&store.append(&draft.key, &append).await.unwrap()),
+        "Duplicate"
+    );
+}
+
+async fn parking_beside_an_order_adds_to_it<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("beside");
+    create(store, &draft).await;
+    let now = NOW.plus_seconds(10);
+    let paid = captured(&draft.contents.bill, "pay_9");
+    let key = Once::payment(&paid);
+    let events = [Recorded::new(now, "razorpay", Event::Payment(paid))];
+    let order = done(store.park(&draft.key, &key, &events, now).await.unwrap());
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+    let due = order.due.expect("a message is owed, so somebody must look");
+    assert!(due <= draft.due && Some(due) <= order.next_check(now));
+    let again = store.park(&draft.key, &key, &events, now).await.unwrap();
+    assert_eq!(name(&again), "Duplicate");
+    assert_eq!(load(store, &draft.key).await.events.len(), 2);
+}
+
+async fn an_alias_is_nobody_else_s<S: OrderStore>(store: &S, run: &Run) {
+    let draft = run.draft("aliased");
+    create(store, &draft).await;
+    let alias = run.key("aliased-2");
+    assert!(store.alias(&alias.reference, &draft.key).await.unwrap());
+    assert!(
+        store.alias(&alias.reference, &draft.key).await.unwrap(),
+        "after a lost answer it is reserved again"
+    );
+    assert!(
+        !store
+            .alias(&alias.reference, &run.key("another"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .alias(&draft.key.reference, &run.key("another"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        store.resolve(&alias).await.unwrap(),
+        Some(draft.key.reference.clone())
+    );
+    assert_eq!(store.resolve(&draft.key).await.unwrap(), None);
+    assert!(store.load(&alias).await.unwrap().is_none());
+
+    let leads_home = |appended| match appended {
+        Appended::Alias(reference) => assert_eq!(reference, draft.key.reference),
+        other => panic!("expected Alias, got {}", name(&other)),
+    };
+    leads_home(store.append(&alias, &once(1)).await.unwrap());
+    leads_home(
+        store
+            .append(&alias, &fulfilment(Fulfilment::Shipped))
+            .await
+            .unwrap(),
+    );
+    let (fact, event) = fact(1);
+    leads_home(store.park(&alias, &fact, &[event], NOW).await.unwrap());
+    assert!(!store.reschedule(&alias, 0, Due::At(NOW), 1).await.unwrap());
+    let taken = store.create(&run.draft("aliased-2")).await.unwrap();
+    assert!(matches!(taken, Created::Taken));
+    // A name is only taken within its tenant.
+    let mut theirs = run.draft("aliased-2");
+    theirs.key.tenant = tenant_id("acme-2");
+    create(store, &theirs).await;
+    assert_eq!(load(store, &draft.key).await.events.len(), 1);
+}
+
+async fn due_orders_are_found_in_their_shard<S: OrderStore>(store: &S, run: &Run) {
+    // Long past, so that they come before anything else that is due in a store with other data.
+    let base = Millis::from_seconds(1000);
+    let mut drafts: Vec<Draft> = (0..6).map(|n| run.draft(&format!("due-{n}"))).collect();
+    for (draft, seconds) in drafts.iter_mut().zip(1..) {
+        draft.due = base.plus_seconds(seconds);
+        create(store, draft).await;
+    }
+    let (last, earlier) = drafts.split_last().unwrap();
+    let ours = |keys: Vec<OrderKey>| -> Vec<OrderKey> {
+        let mine = |key: &OrderKey| key.reference.as_str().starts_with(&run.0);
+        keys.into_iter().filter(mine).collect()
+    };
+    for draft in earlier {
+        let expected: Vec<OrderKey> = earlier
+            .iter()
+            .filter(|other| due_shard(&other.key) == due_shard(&draft.key))
+            .map(|other| other.key.clone())
+            .collect();
+        let shard = due_shard(&draft.key);
+        // An index follows its table after a moment.
+        for patience in (0..40).rev() {
+            let found = ours(store.due(shard, earlier[4].due, 1000).await.unwrap());
+            if found == expected {
+                break;
+            }
+            assert!(patience > 0, "expected {expected:?}, found {found:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    let shard = due_shard(&last.key);
+    let before = ours(store.due(shard, base.plus_seconds(5), 1000).await.unwrap());
+    assert!(!before.contains(&last.key), "it is not due yet");
+    assert!(store.due(shard, last.due, 1).await.unwrap().len() <= 1);
+    for draft in &drafts {
+        assert!(
+            store
+                .reschedule(&draft.key, 1, Due::Never, 0)
+                .await
+                .unwrap()
+        );
+    }
+    for patience in (0..40).rev() {
+        let found = ours(store.due(shard, last.due, 1000).await.unwrap());
+        if found.is_empty() {
+            break;
+        }
+        assert!(patience > 0, "nothing is due any more, found {found:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn any_text_and_a_large_bill_come_back<S: OrderStore>(store: &S, run: &Run) {
+    let name = |n: usize| format!("बासमती चावल \"№{n}\" \\ ☕️ é\u{301}");
+    let items: Vec<_> = (0..250)
+        .map(|n| {
+            json!({"retailer_id": format!("SKU-{n}"), "name": name(n), "quantity": 1,
+                "amount": {"value": 100, "offset": 100}})
+        })
+        .collect();
+    let bill = bill_with(|b| {
+        b["reference_id"] = json!(run.name("large"));
+        b["customer"]["name"] = json!("ಪಲ್ಲವಿ ' OR 1=1 \u{1F600}");
+        b["items"] = json!(items);
+        b["total_amount"]["value"] = json!(26_000);
+        b["notes"] = json!({"k": "a\nb\t{}"});
+    });
+    let draft = draft(bill);
+    create(store, &draft).await;
+    let mut append = fulfilment(Fulfilment::Processing);
+    append.events[0].event = Event::Fulfilment {
+        to: Fulfilment::Processing,
+        description: Some("तैयार है ✓".to_owned()),
+    };
+    done(store.append(&draft.key, &append).await.unwrap());
+    let order = load(store, &draft.key).await;
+    assert_eq!(order.contents, draft.contents);
+    assert_eq!(order.events[1..], append.events);
+}
+
+/// Runs futures at once and gives their results in sequence.
+async fn join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut futures: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(move |context| {
+        for (future, result) in futures.iter_mut().zip(&mut results) {
+            if result.is_none()
+                && let Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *result = Some(output);
+            }
+        }
+        if results.iter().all(Option::is_some) {
+            Poll::Ready(results.drain(..).flatten().collect())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}

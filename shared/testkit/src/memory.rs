@@ -1,0 +1,955 @@
+//! The ports in memory, with the conditional semantics of the services they stand for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chatbill_domain::event::{Once, Recorded};
+use chatbill_domain::http::{Answer, HttpCall, HttpReply};
+use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
+use chatbill_domain::order::{Draft, Order};
+use chatbill_domain::ports::{
+    Append, Appended, Clock, Created, DeadLetters, DeliverTask, Due, HttpSend, OrderStore, Queue,
+    QueueError, Random, Settings, SettingsError, StoreError, TenantError, Tenants, Visibility,
+    due_shard,
+};
+use chatbill_domain::tenant::Tenant;
+use chatbill_domain::time::Millis;
+
+use crate::builders::NOW;
+use crate::network::{Break, Network};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// ---- Orders ------------------------------------------------------------------------------------------------------------
+
+/// One item as it would lie in the table. Texts are kept as texts, so that what cannot be read back is noticed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Item {
+    bill: Option<String>,
+    events: Vec<String>,
+    keys: BTreeSet<String>,
+    due: Option<Millis>,
+    checks: u32,
+    ttl: Option<i64>,
+    alias_of: Option<ReferenceId>,
+}
+
+impl Item {
+    /// Size by the rules of the DynamoDB developer guide, "DynamoDB item sizes and formats": names and texts in bytes, a number
+    /// one byte and one for every two digits, a list three bytes and one for every element.
+    fn bytes(&self, key: &OrderKey) -> usize {
+        let number = |n: i64| {
+            1 + n
+                .unsigned_abs()
+                .to_string()
+                .trim_end_matches('0')
+                .len()
+                .div_ceil(2)
+        };
+        let mut bytes = "reference_id".len() + key.reference.as_str().len();
+        bytes += "record".len() + key.tenant.as_str().len() + "#order".len();
+        if let Some(bill) = &self.bill {
+            bytes += "bill".len() + bill.len();
+        }
+        if self.bill.is_some() || !self.events.is_empty() {
+            let events: usize = self.events.iter().map(|e| e.len() + 1).sum();
+            bytes += "events".len() + 3 + events;
+        }
+        if !self.keys.is_empty() {
+            bytes += "keys".len() + self.keys.iter().map(String::len).sum::<usize>();
+        }
+        if let Some(due) = self.due {
+            bytes += "due_shard".len() + 1 + "due_at".len() + number(due.get());
+        }
+        if self.checks > 0 {
+            bytes += "checks".len() + number(self.checks.into());
+        }
+        if let Some(ttl) = self.ttl {
+            bytes += "ttl".len() + number(ttl);
+        }
+        if let Some(of) = &self.alias_of {
+            bytes += "alias_of".len() + of.as_str().len();
+        }
+        bytes
+    }
+
+    fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        let Some(bill) = &self.bill else {
+            return Ok(None);
+        };
+        let corrupt = |_| StoreError::Corrupt(key.to_string());
+        let contents = serde_json::from_str(bill).map_err(corrupt)?;
+        let events = self
+            .events
+            .iter()
+            .map(|e| serde_json::from_str(e))
+            .collect::<Result<Vec<Recorded>, _>>()
+            .map_err(corrupt)?;
+        let key = key.clone();
+        Ok(Some(Order::new(
+            key,
+            contents,
+            events,
+            self.due,
+            self.checks,
+        )))
+    }
+}
+
+/// One write, what it was and what DynamoDB would charge for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// `create`, `append`, `park`, `alias` or `reschedule`.
+    pub operation: &'static str,
+    /// The order.
+    pub key: OrderKey,
+    /// Whether its condition held. A refused write is charged, too.
+    pub done: bool,
+    /// Size of the larger of the item before and after, in bytes.
+    pub bytes: usize,
+    /// Write request units: one for each begun kilobyte, and one for each entry of the due index put or deleted.
+    pub units: usize,
+}
+
+/// Orders in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryOrders {
+    network: Network,
+    state: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    items: BTreeMap<OrderKey, Item>,
+    writes: Vec<Write>,
+}
+
+impl MemoryOrders {
+    /// An empty table on a line of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty table at the end of this line.
+    #[must_use]
+    pub fn on(network: &Network) -> Self {
+        Self {
+            network: network.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Every write so far, in sequence.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Write> {
+        lock(&self.state).writes.clone()
+    }
+
+    /// All orders, without counting a round trip.
+    #[must_use]
+    pub fn orders(&self) -> Vec<Order> {
+        let state = lock(&self.state);
+        let orders = state
+            .items
+            .iter()
+            .filter_map(|(key, item)| item.order(key).unwrap());
+        orders.collect()
+    }
+
+    /// One order, without counting a round trip.
+    #[must_use]
+    pub fn order(&self, key: &OrderKey) -> Option<Order> {
+        let state = lock(&self.state);
+        state
+            .items
+            .get(key)
+            .and_then(|item| item.order(key).unwrap())
+    }
+
+    /// How many events are parked under this key.
+    #[must_use]
+    pub fn parked(&self, key: &OrderKey) -> usize {
+        let state = lock(&self.state);
+        let item = state.items.get(key).filter(|item| item.bill.is_none());
+        item.map_or(0, |item| item.events.len())
+    }
+
+    /// Deletes what the table's time to live has ended for.
+    pub fn expire(&self, now: Millis) {
+        let keep = |item: &mut Item| item.ttl.is_none_or(|ttl| ttl > now.seconds());
+        lock(&self.state).items.retain(|_, item| keep(item));
+    }
+
+    /// One conditional write: `act` gets the item as it is (empty when there is none) and changes it or not. Gives the answer
+    /// of `act` and the item that the answer is about.
+    fn write<T>(
+        &self,
+        operation: &'static str,
+        key: &OrderKey,
+        act: impl FnOnce(&mut Item) -> (bool, T),
+    ) -> Result<(T, Item), StoreError> {
+        let trouble = self.network.begin(&format!("store.{operation}"));
+        if trouble == Some(Break::Request) {
+            return Err(lost());
+        }
+        let mut state = lock(&self.state);
+        let before = state.items.get(key).cloned().unwrap_or_default();
+        let mut after = before.clone();
+        let (done, answer) = act(&mut after);
+        if !done {
+            after = before.clone();
+        }
+        let bytes = before.bytes(key).max(after.bytes(key));
+        let index = match (before.due, after.due) {
+            (a, b) if a == b => 0,
+            (Some(_), Some(_)) => 2,
+            _ => 1,
+        };
+        state.writes.push(Write {
+            operation,
+            key: key.clone(),
+            done,
+            bytes,
+            units: bytes.div_ceil(1024) + index,
+        });
+        if done {
+            state.items.insert(key.clone(), after.clone());
+        }
+        drop(state);
+        match trouble {
+            Some(_) => Err(lost()),
+            None => Ok((answer, after)),
+        }
+    }
+
+    fn read(&self, operation: &str, key: &OrderKey) -> Result<Option<Item>, StoreError> {
+        match self.network.begin(&format!("store.{operation}")) {
+            Some(_) => Err(lost()),
+            None => Ok(lock(&self.state).items.get(key).cloned()),
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unavailable("the line is broken".to_owned())
+}
+
+fn texts(events: &[Recorded]) -> impl Iterator<Item = String> + '_ {
+    events.iter().map(|e| serde_json::to_string(e).unwrap())
+}
+
+fn set_due(item: &mut Item, due: Due) {
+    match due {
+        Due::Keep => {}
+        Due::At(at) => item.due = Some(at),
+        Due::Never => item.due = None,
+    }
+}
+
+/// Why a write was refused, or that it was done.
+enum Verdict {
+    Done,
+    Duplicate,
+    Stale,
+    Missing,
+}
+
+impl OrderStore for MemoryOrders {
+    async fn create(&self, draft: &Draft) -> Result<Created, StoreError> {
+        let (done, item) = self.write("create", &draft.key, |item| {
+            if item.bill.is_some() || item.alias_of.is_some() {
+                return (false, false);
+            }
+            item.bill = Some(serde_json::to_string(&draft.contents).unwrap());
+            let created = texts(std::slice::from_ref(&draft.created));
+            item.events = created.chain(item.events.drain(..)).collect();
+            item.due = Some(draft.due);
+            item.ttl = None;
+            (true, true)
+        })?;
+        Ok(match item.order(&draft.key)? {
+            Some(order) if done => Created::New(order),
+            Some(order) => Created::Existing(order),
+            None => Created::Taken,
+        })
+    }
+
+    async fn load(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        let item = self.read("load", key)?;
+        item.map_or(Ok(None), |item| item.order(key))
+    }
+
+    async fn resolve(&self, key: &OrderKey) -> Result<Option<ReferenceId>, StoreError> {
+        Ok(self.read("resolve", key)?.and_then(|item| item.alias_of))
+    }
+
+    async fn append(&self, key: &OrderKey, append: &Append) -> Result<Appended, StoreError> {
+        let (verdict, item) = self.write("append", key, |item| {
+            let once = append.once.as_ref().map(Once::as_str);
+            if item.bill.is_none() {
+                return (false, Verdict::Missing);
+            }
+            if once.is_some_and(|o| item.keys.contains(o)) {
+                return (false, Verdict::Duplicate);
+            }
+            if append.expect.is_some_and(|e| item.events.len() != e) {
+                return (false, Verdict::Stale);
+            }
+            item.events.extend(texts(&append.events));
+            item.keys.extend(once.map(str::to_owned));
+            item.checks = 0;
+            set_due(item, append.due);
+            (true, Verdict::Done)
+        })?;
+        Ok(match (verdict, item.order(key)?, item.alias_of) {
+            (Verdict::Done, Some(order), _) => Appended::Done(order),
+            (Verdict::Duplicate, Some(order), _) => Appended::Duplicate(order),
+            (Verdict::Stale, Some(order), _) => Appended::Stale(order),
+            (_, _, Some(reference)) => Appended::Alias(reference),
+            (_, _, None) => Appended::Missing,
+        })
+    }
+
+    async fn park(
+        &self,
+        key: &OrderKey,
+        once: &Once,
+        events: &[Recorded],
+        now: Millis,
+    ) -> Result<Appended, StoreError> {
+        let (_, item) = self.write("park", key, |item| {
+            let known = item.keys.contains(once.as_str());
+            if item.bill.is_some() || item.alias_of.is_some() || known {
+                return (false, ());
+            }
+            item.events.extend(texts(events));
+            item.keys.insert(once.as_str().to_owned());
+            item.ttl = Some(now.plus_seconds(30 * 24 * 3600).seconds());
+            (true, ())
+        })?;
+        if let Some(reference) = item.alias_of {
+            return Ok(Appended::Alias(reference));
+        }
+        let Some(order) = item.order(key)? else {
+            return Ok(Appended::Missing);
+        };
+        let mut all = order.events.clone();
+        all.extend_from_slice(events);
+        let after = Order::new(key.clone(), order.contents, all, None, 0);
+        let due = [order.due, after.next_check(now)]
+            .into_iter()
+            .flatten()
+            .min();
+        let append = Append {
+            once: Some(once.clone()),
+            events: events.to_vec(),
+            expect: None,
+            due: due.map_or(Due::Keep, Due::At),
+        };
+        self.append(key, &append).await
+    }
+
+    async fn alias(&self, alias: &ReferenceId, key: &OrderKey) -> Result<bool, StoreError> {
+        let name = OrderKey::new(key.tenant.clone(), alias.clone());
+        let (done, _) = self.write("alias", &name, |item| {
+            let other = item
+                .alias_of
+                .as_ref()
+                .is_some_and(|of| *of != key.reference);
+            if item.bill.is_some() || !item.events.is_empty() || other {
+                return (false, false);
+            }
+            item.alias_of = Some(key.reference.clone());
+            (true, true)
+        })?;
+        Ok(done)
+    }
+
+    async fn due(&self, shard: u8, now: Millis, limit: u32) -> Result<Vec<OrderKey>, StoreError> {
+        if self.network.begin("store.due").is_some() {
+            return Err(lost());
+        }
+        let state = lock(&self.state);
+        let mut due: Vec<_> = state
+            .items
+            .iter()
+            .filter(|(key, _)| due_shard(key) == shard)
+            .filter_map(|(key, item)| item.due.map(|due| (due, key.clone())))
+            .filter(|(due, _)| *due <= now)
+            .collect();
+        due.sort();
+        let keys = due.into_iter().map(|(_, key)| key);
+        Ok(keys.take(usize::try_from(limit).unwrap()).collect())
+    }
+
+    async fn reschedule(
+        &self,
+        key: &OrderKey,
+        expect: usize,
+        due: Due,
+        checks: u32,
+    ) -> Result<bool, StoreError> {
+        let (done, _) = self.write("reschedule", key, |item| {
+            if item.bill.is_none() || item.events.len() != expect {
+                return (false, false);
+            }
+            set_due(item, due);
+            item.checks = checks;
+            (true, true)
+        })?;
+        Ok(done)
+    }
+}
+
+// ---- Queue -------------------------------------------------------------------------------------------------------------
+
+/// SQS forgets a deduplication id after five minutes.
+const DEDUPLICATION: i64 = 300;
+/// The queue's visibility timeout in `template.yaml`.
+const VISIBILITY: i64 = 360;
+
+/// A message in the hands of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Names this receiving.
+    pub receipt: String,
+    /// The task.
+    pub task: DeliverTask,
+    /// How often it was received, this time included.
+    pub count: u32,
+}
+
+#[derive(Debug)]
+struct Queued {
+    task: DeliverTask,
+    visible: Millis,
+    receipt: Option<String>,
+    count: u32,
+}
+
+#[derive(Debug, Default)]
+struct Fifo {
+    sent: Vec<DeliverTask>,
+    duplicates: usize,
+    deduplication: HashMap<String, Millis>,
+    messages: VecDeque<Queued>,
+    postponed: Vec<(String, u32)>,
+    receipts: u64,
+}
+
+/// A FIFO queue: sequence within a group, groups independent, duplicates within five minutes dropped.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryQueue {
+    network: Network,
+    clock: FixedClock,
+    state: Arc<Mutex<Fifo>>,
+}
+
+impl MemoryQueue {
+    /// An empty queue with a line and a clock of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty queue at the end of this line, by this clock.
+    #[must_use]
+    pub fn on(network: &Network, clock: &FixedClock) -> Self {
+        Self {
+            network: network.clone(),
+            clock: clock.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Every task the queue took, in sequence; dropped duplicates are not in it.
+    #[must_use]
+    pub fn sent(&self) -> Vec<DeliverTask> {
+        lock(&self.state).sent.clone()
+    }
+
+    /// How many tasks were dropped as duplicates.
+    #[must_use]
+    pub fn duplicates(&self) -> usize {
+        lock(&self.state).duplicates
+    }
+
+    /// Tasks that wait or are in somebody's hands.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<DeliverTask> {
+        let state = lock(&self.state);
+        state.messages.iter().map(|m| m.task.clone()).collect()
+    }
+
+    /// What was held back, by receipt and seconds, in sequence.
+    #[must_use]
+    pub fn postponed(&self) -> Vec<(String, u32)> {
+        lock(&self.state).postponed.clone()
+    }
+
+    /// The next message that may be handed out now: the first of its group, and not in anybody's hands.
+    #[must_use]
+    pub fn receive(&self) -> Option<Received> {
+        let now = self.clock.now();
+        let mut state = lock(&self.state);
+        state.receipts += 1;
+        let receipt = format!("receipt-{}", state.receipts);
+        let mut groups = BTreeSet::new();
+        let message = state
+            .messages
+            .iter_mut()
+            .find(|m| groups.insert(m.task.group()) && m.visible <= now)?;
+        message.count += 1;
+        message.visible = now.plus_seconds(VISIBILITY);
+        message.receipt = Some(receipt.clone());
+        Some(Received {
+            receipt,
+            task: message.task.clone(),
+            count: message.count,
+        })
+    }
+
+    /// Takes a message off the queue. A receipt that is no longer the latest one of its message does nothing, as in SQS.
+    pub fn delete(&self, receipt: &str) {
+        let mut state = lock(&self.state);
+        state
+            .messages
+            .retain(|m| m.receipt.as_deref() != Some(receipt));
+    }
+}
+
+impl Queue for MemoryQueue {
+    async fn send(&self, task: &DeliverTask) -> Result<(), QueueError> {
+        let trouble = self.network.begin("queue.send");
+        let broken = || Err(QueueError("the line is broken".to_owned()));
+        if trouble == Some(Break::Request) {
+            return broken();
+        }
+        let now = self.clock.now();
+        // What is queued must be readable by a later version: it passes through its JSON.
+        let text = serde_json::to_string(task).unwrap();
+        let task: DeliverTask = serde_json::from_str(&text).unwrap();
+        for id in [task.group(), task.deduplication()] {
+            let fits = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+            assert!(fits, "SQS would refuse the id {id}");
+        }
+        let mut state = lock(&self.state);
+        state
+            .deduplication
+            .retain(|_, sent| now.seconds_since(*sent) < DEDUPLICATION);
+        if state.deduplication.contains_key(&task.deduplication()) {
+            state.duplicates += 1;
+        } else {
+            state.deduplication.insert(task.deduplication(), now);
+            state.sent.push(task.clone());
+            state.messages.push_back(Queued {
+                task,
+                visible: now,
+                receipt: None,
+                count: 0,
+            });
+        }
+        drop(state);
+        if trouble.is_some() { broken() } else { Ok(()) }
+    }
+}
+
+impl Visibility for MemoryQueue {
+    async fn postpone(&self, receipt: &str, seconds: u32) -> Result<(), QueueError> {
+        if self.network.begin("queue.postpone").is_some() {
+            return Err(QueueError("the line is broken".to_owned()));
+        }
+        let now = self.clock.now();
+        let mut state = lock(&self.state);
+        state.postponed.push((receipt.to_owned(), seconds));
+        let held = |m: &&mut Queued| m.receipt.as_deref() == Some(receipt);
+        if let Some(message) = state.messages.iter_mut().find(held) {
+            message.visible = now.plus_seconds(seconds.into());
+        }
+        Ok(())
+    }
+}
+
+/// A message that was put away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// As it was received.
+    pub body: String,
+    /// Why.
+    pub reason: String,
+    /// Its group.
+    pub group: String,
+    /// The queue's id of it.
+    pub id: String,
+}
+
+/// Dead letters in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryDeadLetters {
+    network: Network,
+    letters: Arc<Mutex<Vec<Buried>>>,
+}
+
+impl MemoryDeadLetters {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// None yet, at the end of this line.
+    #[must_use]
+    pub fn on(network: &Network) -> Self {
+        Self {
+            network: network.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// All of them, in sequence.
+    #[must_use]
+    pub fn letters(&self) -> Vec<Buried> {
+        lock(&self.letters).clone()
+    }
+}
+
+impl DeadLetters for MemoryDeadLetters {
+    async fn bury(&self, body: &str, why: &str, group: &str, id: &str) -> Result<(), QueueError> {
+        if self.network.begin("dead_letters.bury").is_some() {
+            return Err(QueueError("the line is broken".to_owned()));
+        }
+        let mut letters = lock(&self.letters);
+        if !letters.iter().any(|l| l.id == id) {
+            letters.push(Buried {
+                body: body.to_owned(),
+                reason: why.to_owned(),
+                group: group.to_owned(),
+                id: id.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+// ---- Tenants and settings ----------------------------------------------------------------------------------------------
+
+/// Tenants in memory. They count no round trips: the real ones are cached.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryTenants(Arc<Mutex<HashMap<TenantId, Result<Arc<Tenant>, String>>>>);
+
+impl MemoryTenants {
+    /// These tenants.
+    #[must_use]
+    pub fn new(tenants: impl IntoIterator<Item = Tenant>) -> Self {
+        let all = Self::default();
+        for tenant in tenants {
+            all.put(tenant);
+        }
+        all
+    }
+
+    /// Adds or replaces a tenant.
+    pub fn put(&self, tenant: Tenant) {
+        lock(&self.0).insert(tenant.id.clone(), Ok(Arc::new(tenant)));
+    }
+
+    /// From now on this tenant's document is invalid, for this reason.
+    pub fn spoil(&self, id: &TenantId, why: &str) {
+        lock(&self.0).insert(id.clone(), Err(why.to_owned()));
+    }
+}
+
+impl Tenants for MemoryTenants {
+    async fn find(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>, TenantError> {
+        let found = lock(&self.0).get(id).cloned();
+        found.transpose().map_err(TenantError::Invalid)
+    }
+}
+
+/// Settings in memory.
+#[derive(Debug, Clone)]
+pub struct MemorySettings {
+    /// The public URL, or nothing when it cannot be read.
+    pub public_url: Option<String>,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            public_url: Some("https://shop.example".to_owned()),
+        }
+    }
+}
+
+impl Settings for MemorySettings {
+    async fn public_url(&self) -> Result<Arc<str>, SettingsError> {
+        let url = self.public_url.as_deref().map(Arc::from);
+        url.ok_or_else(|| SettingsError("no public URL".to_owned()))
+    }
+}
+
+// ---- Time and randomness -----------------------------------------------------------------------------------------------
+
+/// A clock that stands still until it is told to go on. Clones are the same clock.
+#[derive(Debug, Clone)]
+pub struct FixedClock(Arc<Mutex<Millis>>);
+
+impl Default for FixedClock {
+    fn default() -> Self {
+        Self::at(NOW)
+    }
+}
+
+impl FixedClock {
+    /// A clock that shows this time.
+    #[must_use]
+    pub fn at(time: Millis) -> Self {
+        Self(Arc::new(Mutex::new(time)))
+    }
+
+    /// Shows this time from now on.
+    pub fn set(&self, time: Millis) {
+        *lock(&self.0) = time;
+    }
+
+    /// Goes on by some seconds.
+    pub fn advance(&self, seconds: i64) {
+        let mut time = lock(&self.0);
+        *time = time.plus_seconds(seconds);
+    }
+}
+
+impl Clock for FixedClock {
+    fn now(&self) -> Millis {
+        *lock(&self.0)
+    }
+
+    /// Returns at once; the time has passed.
+    async fn sleep(&self, time: Duration) {
+        let passed = i64::try_from(time.as_millis()).unwrap();
+        let mut now = lock(&self.0);
+        *now = Millis::new(now.get() + passed);
+    }
+}
+
+/// Randomness that is the same in every run (SplitMix64).
+#[derive(Debug)]
+pub struct SeededRandom(Mutex<u64>);
+
+impl SeededRandom {
+    /// The sequence of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed))
+    }
+}
+
+impl Random for SeededRandom {
+    fn bytes(&self) -> [u8; 16] {
+        let mut state = lock(&self.0);
+        let mut next = || {
+            *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = *state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)).to_le_bytes()
+        };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&next());
+        bytes[8..].copy_from_slice(&next());
+        bytes
+    }
+}
+
+// ---- HTTP --------------------------------------------------------------------------------------------------------------
+
+/// Vendors that answer what they were told to, by the label of the call.
+#[derive(Debug, Clone, Default)]
+pub struct ScriptedHttp {
+    network: Network,
+    state: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    next: HashMap<String, VecDeque<Answer>>,
+    always: HashMap<String, Answer>,
+    calls: Vec<HttpCall>,
+}
+
+impl ScriptedHttp {
+    /// No answers yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No answers yet, at the end of this line.
+    #[must_use]
+    pub fn on(network: &Network) -> Self {
+        Self {
+            network: network.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The next call of this label gets this answer; several wait in sequence.
+    pub fn answer(&self, label: &str, answer: Answer) -> &Self {
+        let mut state = lock(&self.state);
+        state
+            .next
+            .entry(label.to_owned())
+            .or_default()
+            .push_back(answer);
+        drop(state);
+        self
+    }
+
+    /// The next call of this label gets this JSON with this status.
+    pub fn reply(&self, label: &str, status: u16, body: &serde_json::Value) -> &Self {
+        self.answer(label, reply(status, body))
+    }
+
+    /// Every call of this label that nothing else waits for gets this answer.
+    pub fn always(&self, label: &str, answer: Answer) -> &Self {
+        lock(&self.state).always.insert(label.to_owned(), answer);
+        self
+    }
+
+    /// Every call so far, in sequence.
+    #[must_use]
+    pub fn calls(&self) -> Vec<HttpCall> {
+        lock(&self.state).calls.clone()
+    }
+
+    /// The labels of every call so far.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&'static str> {
+        lock(&self.state).calls.iter().map(|c| c.label).collect()
+    }
+
+    /// How many answers were never asked for. A test that expects every call ends with this being 0.
+    #[must_use]
+    pub fn left_over(&self) -> usize {
+        lock(&self.state).next.values().map(VecDeque::len).sum()
+    }
+}
+
+impl HttpSend for ScriptedHttp {
+    async fn send(&self, call: &HttpCall) -> Answer {
+        let trouble = self.network.begin(call.label);
+        if trouble == Some(Break::Request) {
+            return Answer::NotSent("the line is broken".to_owned());
+        }
+        let mut state = lock(&self.state);
+        state.calls.push(call.clone());
+        let next = state.next.get_mut(call.label).and_then(VecDeque::pop_front);
+        let answer = next.or_else(|| state.always.get(call.label).cloned());
+        drop(state);
+        let answer = answer.unwrap_or_else(|| panic!("nothing is scripted for {}", call.label));
+        match trouble {
+            Some(_) => Answer::Lost("the line is broken".to_owned()),
+            None => answer,
+        }
+    }
+}
+
+/// An answer of this status with this JSON.
+#[must_use]
+pub fn reply(status: u16, body: &serde_json::Value) -> Answer {
+    Answer::Reply(HttpReply {
+        status,
+        retry_after: None,
+        body: body.to_string().into_bytes(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builders::{bill, draft, key, tenant, tenant_id};
+    use chatbill_domain::message::MessageKey;
+
+    fn task(reference: &str, attempt: u32) -> DeliverTask {
+        let key = key("acme", reference);
+        DeliverTask {
+            v: 1,
+            tenant_id: key.tenant,
+            reference_id: key.reference,
+            message: MessageKey::Invoice(1),
+            attempt,
+        }
+    }
+
+    #[tokio::test]
+    async fn orders_pass_the_suite() {
+        crate::conformance::order_store(&MemoryOrders::new()).await;
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_leaves_the_write() {
+        let line = Network::new();
+        let store = MemoryOrders::on(&line);
+        let draft = draft(bill());
+        line.break_at(0, Break::Request);
+        assert!(store.create(&draft).await.is_err());
+        assert!(store.order(&draft.key).is_none());
+        line.break_at(1, Break::Answer);
+        assert!(store.create(&draft).await.is_err());
+        assert!(store.order(&draft.key).is_some());
+        assert_eq!(line.round_trips(), ["store.create", "store.create"]);
+    }
+
+    #[tokio::test]
+    async fn a_group_keeps_its_sequence_and_does_not_hold_up_others() {
+        let clock = FixedClock::default();
+        let queue = MemoryQueue::on(&Network::new(), &clock);
+        for task in [task("a", 0), task("a", 1), task("b", 0), task("a", 0)] {
+            queue.send(&task).await.unwrap();
+        }
+        assert_eq!(queue.duplicates(), 1);
+        let first = queue.receive().unwrap();
+        assert_eq!(first.task, task("a", 0));
+        assert_eq!(queue.receive().unwrap().task, task("b", 0));
+        assert_eq!(queue.receive(), None);
+        queue.postpone(&first.receipt, 10).await.unwrap();
+        clock.advance(10);
+        let again = queue.receive().unwrap();
+        assert_eq!((again.task, again.count), (task("a", 0), 2));
+        queue.delete(&first.receipt);
+        assert_eq!(queue.waiting().len(), 3, "an old receipt deletes nothing");
+        queue.delete(&again.receipt);
+        assert_eq!(queue.receive().unwrap().task, task("a", 1));
+        clock.advance(300);
+        queue.send(&task("a", 0)).await.unwrap();
+        assert_eq!(queue.sent().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn time_passes_while_sleeping() {
+        let clock = FixedClock::default();
+        clock.sleep(Duration::from_millis(1500)).await;
+        assert_eq!(clock.now().get() - NOW.get(), 1500);
+    }
+
+    #[tokio::test]
+    async fn tenants_are_found_missing_or_spoilt() {
+        let tenants = MemoryTenants::new([tenant()]);
+        let acme = tenant_id("acme");
+        assert!(tenants.find(&acme).await.unwrap().is_some());
+        assert!(tenants.find(&tenant_id("other")).await.unwrap().is_none());
+        tenants.spoil(&acme, "broken");
+        assert!(tenants.find(&acme).await.is_err());
+    }
+
+    #[test]
+    fn randomness_repeats_with_its_seed() {
+        let (a, b) = (SeededRandom::new(1), SeededRandom::new(1));
+        assert_eq!(a.bytes(), b.bytes());
+        assert_ne!(a.bytes(), SeededRandom::new(1).bytes());
+    }
+}
