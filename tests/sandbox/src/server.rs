@@ -154,21 +154,24 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
         client: sender::client().map_err(io::Error::other)?,
     });
     let ticking = Arc::clone(&shared);
-    let ticker = tokio::spawn(async move {
+    let ticker = async move {
         loop {
             tokio::time::sleep(TICK).await;
             ticking.world().tick();
             sender::dispatch(&ticking);
         }
-    });
+    };
     let router = Router::new().fallback(entry).with_state(shared);
-    let served = axum::serve(
+    let serving = axum::serve(
         CuttableListener(listener),
         router.into_make_service_with_connect_info::<Cut>(),
     )
-    .await;
-    ticker.abort();
-    served
+    .into_future();
+    // Together, so that both end when this is dropped.
+    tokio::select! {
+        served = serving => served,
+        () = ticker => Ok(()),
+    }
 }
 
 async fn entry(

@@ -630,3 +630,42 @@ async fn an_optimum_refund_may_turn_normal() {
         ["refund.created", "refund.speed_changed", "refund.processed"]
     );
 }
+
+#[tokio::test]
+async fn a_person_can_pay_on_the_page_and_money_can_come_twice() {
+    let bench = Bench::start().await;
+    let link = bench.link("INV-1").await;
+    let id = link["id"].as_str().unwrap();
+    let path = format!("/razorpay/pay/{id}");
+    let (_, page) = bench.raw("GET", &path, &[], None).await.unwrap();
+    assert!(page.contains("<button>"));
+    let (_, page) = bench.raw("POST", &path, &[], None).await.unwrap();
+    assert!(page.contains("Status: paid") && !page.contains("<button>"));
+
+    let second = bench
+        .control("customer/pay", json!({"link": id, "late": true}))
+        .await;
+    assert_eq!(second["amount"], 50000);
+    let order = second["order_id"].as_str().unwrap();
+    let (_, payments) = bench
+        .razorpay("GET", &format!("/v1/orders/{order}/payments"), None)
+        .await;
+    assert_eq!(payments["count"], 2);
+}
+
+#[tokio::test]
+async fn an_account_is_changed_by_the_fields_given() {
+    let bench = Bench::start().await;
+    bench
+        .control(
+            "accounts",
+            json!({"razorpay": {"key_id": "rzp_test_shop", "events": ["payment_link.paid"]}}),
+        )
+        .await;
+    let link = bench.link("INV-1").await;
+    bench
+        .control("customer/pay", json!({"link": link["id"]}))
+        .await;
+    bench.settle().await;
+    assert_eq!(bench.receiver.events(), ["payment_link.paid"]);
+}

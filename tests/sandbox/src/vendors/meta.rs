@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::order_details::{self, Leniency, Order, Payment};
-use super::{Act, Outcome, Refused, Vendor, wanted};
+use super::{Act, Outcome, Refused, Vendor, merged, wanted};
 use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 use crate::sign::hmac_sha256_hex;
@@ -245,6 +245,8 @@ impl Placed {
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
     accounts: BTreeMap<String, Account>,
+    /// The accounts as they were given.
+    said: BTreeMap<String, Value>,
     messages: BTreeMap<String, Message>,
     order_of_arrival: Vec<String>,
     /// By business account and reference: "unique per order_details message" of a business.
@@ -552,10 +554,11 @@ impl Vendor for Meta {
     }
 
     fn register(&mut self, account: &Value) -> Result<(), Refused> {
-        let account: Account = serde_json::from_value(account.clone())
+        let (id, said) = merged(&self.said, "phone_number_id", account)?;
+        let account: Account = serde_json::from_value(said.clone())
             .map_err(|error| Refused::invalid(format!("meta: {error}")))?;
-        self.accounts
-            .insert(account.phone_number_id.clone(), account);
+        self.said.insert(id.clone(), said);
+        self.accounts.insert(id, account);
         Ok(())
     }
 

@@ -4,7 +4,9 @@ mod meta;
 mod order_details;
 mod razorpay;
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
@@ -93,7 +95,7 @@ pub(crate) trait Vendor: Send {
     /// The body of its error with this status, and its own code where it has one.
     fn error(&self, status: u16, code: Option<i64>, desk: &mut Desk) -> Value;
 
-    /// Adds an account, or replaces what it says while keeping what happened in it.
+    /// Adds an account, or changes what is said of it while keeping what happened in it.
     fn register(&mut self, account: &Value) -> Result<(), Refused>;
 
     /// Does what is due by now.
@@ -156,6 +158,21 @@ pub(crate) fn all() -> Vec<Box<dyn Vendor>> {
         Box::new(meta::Meta::default()),
         Box::new(razorpay::Razorpay::default()),
     ]
+}
+
+/// What is known of an account and what is new, by the field that names it. What is not said again stays.
+fn merged(
+    known: &BTreeMap<String, Value>,
+    key: &str,
+    account: &Value,
+) -> Result<(String, Value), Refused> {
+    let name =
+        wanted(account, key).ok_or_else(|| Refused::invalid(format!("{key} must be a string")))?;
+    let mut merged = known.get(name).cloned().unwrap_or_else(|| json!({}));
+    if let (Some(merged), Some(account)) = (merged.as_object_mut(), account.as_object()) {
+        merged.extend(account.clone());
+    }
+    Ok((name.to_owned(), merged))
 }
 
 /// Text of a request to the control API.

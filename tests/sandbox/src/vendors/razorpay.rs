@@ -9,7 +9,7 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Act, Outcome, Refused, Vendor, wanted};
+use super::{Act, Outcome, Refused, Vendor, merged, wanted};
 use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 use crate::sign::hmac_sha256_hex;
@@ -204,6 +204,8 @@ struct Used {
 #[derive(Debug, Default)]
 pub(crate) struct Razorpay {
     accounts: BTreeMap<String, Account>,
+    /// The accounts as they were given.
+    said: BTreeMap<String, Value>,
     links: BTreeMap<String, Link>,
     by_reference: HashMap<(String, String), String>,
     newest: Vec<String>,
@@ -306,7 +308,7 @@ impl Vendor for Razorpay {
             ("POST", ["v1", "payments", _, "refund"]) => "create_refund",
             ("GET", ["v1", "payments", _, "refunds"]) => "list_refunds",
             ("GET", ["v1", "refunds", _] | ["v1", "payments", _, "refunds", _]) => "get_refund",
-            ("GET", ["pay", _]) => "payment_page",
+            ("GET" | "POST", ["pay", _]) => "payment_page",
             _ => "unknown",
         }
     }
@@ -315,6 +317,9 @@ impl Vendor for Razorpay {
         let (method, segments) = call.route();
         if let ("GET", ["pay", id]) = (method, segments.as_slice()) {
             return self.page(id);
+        }
+        if let ("POST", ["pay", id]) = (method, segments.as_slice()) {
+            return self.pay_on_page(id, desk);
         }
         let account = match self.authenticate(call) {
             Ok(account) => account,
@@ -384,9 +389,11 @@ impl Vendor for Razorpay {
     }
 
     fn register(&mut self, account: &Value) -> Result<(), Refused> {
-        let account: Account = serde_json::from_value(account.clone())
+        let (key_id, said) = merged(&self.said, "key_id", account)?;
+        let account: Account = serde_json::from_value(said.clone())
             .map_err(|error| Refused::invalid(format!("razorpay: {error}")))?;
-        self.accounts.insert(account.key_id.clone(), account);
+        self.said.insert(key_id.clone(), said);
+        self.accounts.insert(key_id, account);
         Ok(())
     }
 
@@ -598,6 +605,15 @@ impl Vendor for Razorpay {
         }
         Ok(draft)
     }
+}
+
+/// What the customer pays: what the request says, else what is left, else (a second payment) all of it again.
+fn wanted_amount(link: &Link, request: &Value) -> i64 {
+    let left = link.amount.saturating_sub(link.amount_paid);
+    request
+        .get("amount")
+        .and_then(Value::as_i64)
+        .unwrap_or(if left > 0 { left } else { link.amount })
 }
 
 /// A link's id out of its URL.
@@ -1193,10 +1209,7 @@ impl Razorpay {
             id: format!("pay_{}", desk.id(14)),
             order_id: order_id.clone(),
             link: link.id.clone(),
-            amount: request
-                .get("amount")
-                .and_then(Value::as_i64)
-                .unwrap_or_else(|| link.amount.saturating_sub(link.amount_paid)),
+            amount: wanted_amount(link, request),
             amount_refunded: 0,
             status: "created",
             captured: false,
@@ -1254,10 +1267,10 @@ impl Razorpay {
 
     fn pay(&mut self, link: &Link, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
         let now = desk.now();
-        let mut payment = self.attempt(link, request, desk);
-        if payment.amount <= 0 {
+        if wanted_amount(link, request) <= 0 {
             return Err(Refused::invalid("amount must be positive"));
         }
+        let mut payment = self.attempt(link, request, desk);
         payment.status = "authorized";
         self.payments.insert(payment.id.clone(), payment.clone());
         let authorized = json!({"payment": {"entity": self.show_payment(&payment)}});
@@ -1423,11 +1436,51 @@ impl Razorpay {
         let rupees = link.amount / 100;
         let paise = link.amount % 100;
         let status = link.status;
+        let button = if matches!(status, "created" | "partially_paid") {
+            "<form method=\"post\"><button>Pay</button></form>"
+        } else {
+            ""
+        };
         let body = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Payment</title>\
-             <h1>Rs. {rupees}.{paise:02}</h1><p>Status: {status}</p></html>"
+             <h1>Rs. {rupees}.{paise:02}</h1><p>Status: {status}</p>{button}</html>"
         );
         Answer::html(200, body).about(&link.reference_id)
+    }
+
+    /// The page's button: pays, and leads where Razorpay would lead the browser.
+    fn pay_on_page(&mut self, id: &str, desk: &mut Desk) -> Answer {
+        let done = match self.customer(Act::Pay, &json!({"link": id}), desk) {
+            Ok(Outcome::Done(done)) => done,
+            Ok(Outcome::Follow(_)) | Err(_) => return self.page(id),
+        };
+        let mut location = format!("/razorpay/pay/{id}");
+        if let Some(redirect) = done.get("redirect").and_then(Value::as_object) {
+            let text = |name: &str| {
+                redirect
+                    .get(name)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
+            let query: Vec<String> = redirect
+                .keys()
+                .filter(|name| *name != "callback_url")
+                .map(|name| {
+                    let value = percent_encoding::utf8_percent_encode(
+                        text(name),
+                        percent_encoding::NON_ALPHANUMERIC,
+                    );
+                    format!("{name}={value}")
+                })
+                .collect();
+            let url = text("callback_url");
+            let joint = if url.contains('?') { '&' } else { '?' };
+            location = format!("{url}{joint}{}", query.join("&"));
+        }
+        let mut answer = self.page(id);
+        answer.status = 303;
+        answer.headers.push(("location".to_owned(), location));
+        answer
     }
 
     fn show_link(&self, link: &Link) -> Value {
