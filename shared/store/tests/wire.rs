@@ -1,0 +1,485 @@
+//! The adapters as a service sees them: real requests through the SDK's own HTTP client to a server on loopback. This also fails
+//! when a feature is missing that the client needs to work at all.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::config::{Credentials, Region};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use chatbill_domain::event::{Event, Once, Recorded};
+use chatbill_domain::message::{Fulfilment, MessageKey};
+use chatbill_domain::ports::{
+    Append, Appended, Created, DeadLetters, DeliverTask, Due, OrderStore, Queue, Settings,
+    StoreError, TenantError, Tenants, Visibility, due_shard,
+};
+use chatbill_store::{
+    DynamoOrders, SqsDeadLetters, SqsQueue, SqsVisibility, SsmSettings, SsmTenants,
+};
+use chatbill_testkit::builders::{NOW, bill, draft, key, tenant_id, tenant_json};
+use chatbill_testkit::memory::FixedClock;
+use serde_json::{Value, json};
+
+/// An AWS service that answers what it is told to and keeps what it was asked.
+#[derive(Debug, Clone, Default)]
+struct Service(Arc<Mutex<Script>>);
+
+#[derive(Debug, Default)]
+struct Script {
+    answers: VecDeque<(u16, Value)>,
+    requests: Vec<(String, Value)>,
+}
+
+impl Service {
+    /// Starts it and gives the configuration that leads to it.
+    async fn start() -> (Self, SdkConfig) {
+        let service = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let routes = Router::new().fallback(answer).with_state(service.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let loader = aws_config::defaults(chatbill_store::behavior())
+            .endpoint_url(endpoint)
+            .region(Region::new("ap-south-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"));
+        (service, chatbill_store::configured(loader).load().await)
+    }
+
+    fn answer(&self, status: u16, body: Value) -> &Self {
+        self.0.lock().unwrap().answers.push_back((status, body));
+        self
+    }
+
+    fn fail(&self, status: u16, code: &str) -> &Self {
+        self.answer(
+            status,
+            json!({"__type": format!("com.amazonaws#{code}"), "message": "+919876543210"}),
+        )
+    }
+
+    /// The requests since the last time: operation and body.
+    fn requests(&self) -> Vec<(String, Value)> {
+        std::mem::take(&mut self.0.lock().unwrap().requests)
+    }
+}
+
+async fn answer(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, String) {
+    let target = headers["x-amz-target"].to_str().unwrap().to_owned();
+    assert!(
+        headers.contains_key("authorization"),
+        "the request is signed"
+    );
+    let mut script = service.0.lock().unwrap();
+    script
+        .requests
+        .push((target, serde_json::from_slice(&body).unwrap()));
+    let (status, body) = script
+        .answers
+        .pop_front()
+        .expect("an answer for every request");
+    (StatusCode::from_u16(status).unwrap(), body.to_string())
+}
+
+fn created_item() -> Value {
+    let draft = draft(bill());
+    json!({
+        "reference_id": {"S": "BM345A-12"}, "record": {"S": "acme#order"},
+        "bill": {"S": serde_json::to_string(&draft.contents).unwrap()},
+        "events": {"L": [{"S": serde_json::to_string(&draft.created).unwrap()}]},
+        "due_shard": {"S": due_shard(&draft.key).to_string()}, "due_at": {"N": draft.due.get().to_string()},
+        "something_newer": {"BOOL": true}
+    })
+}
+
+fn append(once: Option<&str>, expect: Option<usize>, due: Due) -> Append {
+    let event = Event::Fulfilment {
+        to: Fulfilment::Shipped,
+        description: None,
+    };
+    Append {
+        once: once.map(Once::named),
+        events: vec![Recorded::new(NOW, "pos:1", event)],
+        expect,
+        due,
+    }
+}
+
+#[tokio::test]
+async fn creating_an_order_is_one_conditional_update() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let draft = draft(bill());
+    service.answer(200, json!({"Attributes": created_item()}));
+    let Created::New(order) = store.create(&draft).await.unwrap() else {
+        panic!("it is new")
+    };
+    assert_eq!(
+        (order.contents, order.due),
+        (draft.contents.clone(), Some(draft.due))
+    );
+    let requests = service.requests();
+    let (target, body) = &requests[0];
+    assert_eq!(target, "DynamoDB_20120810.UpdateItem");
+    assert_eq!(
+        *body,
+        json!({
+            "TableName": "orders",
+            "Key": {"reference_id": {"S": "BM345A-12"}, "record": {"S": "acme#order"}},
+            "ConditionExpression": "attribute_not_exists(bill) AND attribute_not_exists(alias_of)",
+            "UpdateExpression": "SET bill = :bill, events = list_append(:created, if_not_exists(events, :none)), \
+                due_shard = :shard, due_at = :due REMOVE #ttl",
+            "ExpressionAttributeNames": {"#ttl": "ttl"},
+            "ExpressionAttributeValues": {
+                ":bill": {"S": serde_json::to_string(&draft.contents).unwrap()},
+                ":created": {"L": [{"S": serde_json::to_string(&draft.created).unwrap()}]},
+                ":none": {"L": []}, ":shard": {"S": due_shard(&draft.key).to_string()},
+                ":due": {"N": draft.due.get().to_string()}
+            },
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD"
+        })
+    );
+
+    let refused = json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": created_item()});
+    service.answer(400, refused);
+    assert!(matches!(
+        store.create(&draft).await.unwrap(),
+        Created::Existing(_)
+    ));
+    assert_eq!(
+        service.requests().len(),
+        1,
+        "a refused condition is an answer, not a failure"
+    );
+}
+
+#[tokio::test]
+async fn adding_facts_is_one_conditional_update() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let key = key("acme", "BM345A-12");
+    service.answer(200, json!({"Attributes": created_item()}));
+    let full = append(Some("pay_1:c:1"), Some(4), Due::Never);
+    assert!(matches!(
+        store.append(&key, &full).await.unwrap(),
+        Appended::Done(_)
+    ));
+    let (_, body) = service.requests().remove(0);
+    assert_eq!(
+        body["ConditionExpression"],
+        "attribute_exists(bill) AND NOT contains(#keys, :once) AND size(events) = :expect"
+    );
+    assert_eq!(
+        body["UpdateExpression"],
+        "SET events = list_append(events, :events) REMOVE checks, due_shard, due_at ADD #keys :keys"
+    );
+    assert_eq!(
+        body["ExpressionAttributeValues"],
+        json!({
+            ":events": {"L": [{"S": serde_json::to_string(&full.events[0]).unwrap()}]},
+            ":once": {"S": "pay_1:c:1"}, ":keys": {"SS": ["pay_1:c:1"]}, ":expect": {"N": "4"}
+        })
+    );
+
+    service.answer(200, json!({"Attributes": created_item()}));
+    store
+        .append(&key, &append(None, None, Due::Keep))
+        .await
+        .unwrap();
+    let (_, body) = service.requests().remove(0);
+    assert_eq!(body["ConditionExpression"], "attribute_exists(bill)");
+    assert_eq!(
+        body["UpdateExpression"],
+        "SET events = list_append(events, :events) REMOVE checks"
+    );
+    assert!(body.get("ExpressionAttributeNames").is_none());
+}
+
+#[tokio::test]
+async fn a_busy_store_is_asked_again_unless_that_could_store_twice() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let key = key("acme", "BM345A-12");
+    service
+        .fail(500, "InternalServerError")
+        .fail(400, "ProvisionedThroughputExceededException");
+    service.answer(200, json!({"Attributes": created_item()}));
+    let guarded = append(Some("once"), None, Due::Keep);
+    assert!(matches!(
+        store.append(&key, &guarded).await.unwrap(),
+        Appended::Done(_)
+    ));
+    assert_eq!(service.requests().len(), 3);
+
+    service.fail(500, "InternalServerError");
+    let unguarded = append(None, None, Due::Keep);
+    match store.append(&key, &unguarded).await {
+        Err(StoreError::Unavailable(why)) => assert_eq!(why, "InternalServerError"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(service.requests().len(), 1);
+
+    service.fail(400, "ResourceNotFoundException");
+    match store.load(&key).await {
+        Err(StoreError::Unavailable(why)) => assert_eq!(why, "ResourceNotFoundException"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_there_is_unavailable() {
+    let (_, config) = Service::start().await;
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let nowhere = config
+        .into_builder()
+        .endpoint_url(format!("http://{free}"))
+        .build();
+    let store = DynamoOrders::new(&nowhere, "orders");
+    match store.load(&key("acme", "BM345A-12")).await {
+        Err(StoreError::Unavailable(why)) => assert_eq!(why, "not reachable"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_not_shown() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let spoilt = [
+        ("bill", json!({"S": "{\"phone\": \"+919876543210\"}"})),
+        ("bill", json!({"N": "1"})),
+        ("events", json!({"L": [{"S": "+919876543210"}]})),
+        ("events", json!({"S": "x"})),
+        ("due_at", json!({"N": "1.5"})),
+        ("checks", json!({"N": "-1"})),
+        ("alias_of", json!({"S": "not a reference"})),
+    ];
+    for (name, value) in spoilt {
+        let mut item = created_item();
+        item[name] = value;
+        service.answer(200, json!({"Item": item}));
+        match store.load(&key("acme", "BM345A-12")).await {
+            Err(StoreError::Corrupt(why)) => assert_eq!(why, format!("acme/BM345A-12: {name}")),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn reading_is_consistent_and_looking_for_work_is_not_a_scan() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    service.answer(200, json!({"Item": created_item()}));
+    assert!(
+        store
+            .load(&key("acme", "BM345A-12"))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let (target, body) = service.requests().remove(0);
+    assert_eq!(target, "DynamoDB_20120810.GetItem");
+    assert_eq!(body["ConsistentRead"], true);
+
+    let due = |record: &str| json!({"reference_id": {"S": "A-1"}, "record": {"S": record}});
+    service.answer(
+        200,
+        json!({"Items": [due("acme#order"), due("acme#other"), due("a_b#order")]}),
+    );
+    assert_eq!(store.due(3, NOW, 25).await.unwrap(), [key("acme", "A-1")]);
+    let (target, body) = service.requests().remove(0);
+    assert_eq!(target, "DynamoDB_20120810.Query");
+    assert_eq!(
+        (&body["IndexName"], &body["Limit"]),
+        (&json!("due"), &json!(25))
+    );
+    assert_eq!(
+        body["ExpressionAttributeValues"],
+        json!({":shard": {"S": "3"}, ":now": {"N": NOW.get().to_string()}})
+    );
+}
+
+#[tokio::test]
+async fn a_task_goes_to_its_order_s_group() {
+    let (service, config) = Service::start().await;
+    let url = "https://sqs.ap-south-1.amazonaws.com/000000000000/deliveries.fifo";
+    let key = key("acme", "BM345A-12");
+    let task = DeliverTask {
+        v: 1,
+        tenant_id: key.tenant,
+        reference_id: key.reference,
+        message: MessageKey::Invoice(1),
+        attempt: 0,
+    };
+    service.answer(200, json!({"MessageId": "1"}));
+    SqsQueue::new(&config, url).send(&task).await.unwrap();
+    let (target, body) = service.requests().remove(0);
+    assert_eq!(target, "AmazonSQS.SendMessage");
+    assert_eq!(
+        body,
+        json!({
+            "QueueUrl": url, "MessageGroupId": "acme:BM345A-12",
+            "MessageDeduplicationId": "acme:BM345A-12:invoice.1:0",
+            "MessageBody": serde_json::to_string(&task).unwrap()
+        })
+    );
+
+    service.answer(200, json!({}));
+    SqsVisibility::new(&config, url)
+        .postpone("receipt", 99_999)
+        .await
+        .unwrap();
+    let (target, body) = service.requests().remove(0);
+    assert_eq!(target, "AmazonSQS.ChangeMessageVisibility");
+    assert_eq!(
+        body,
+        json!({"QueueUrl": url, "ReceiptHandle": "receipt", "VisibilityTimeout": 43_200})
+    );
+
+    service.answer(200, json!({"MessageId": "1"}));
+    let letters = SqsDeadLetters::new(&config, url);
+    letters
+        .bury("{not json", "not a task", "acme:BM345A-12", "m-1")
+        .await
+        .unwrap();
+    let (_, body) = service.requests().remove(0);
+    assert_eq!(
+        body,
+        json!({
+            "QueueUrl": url, "MessageGroupId": "acme:BM345A-12", "MessageDeduplicationId": "m-1",
+            "MessageBody": "{not json",
+            "MessageAttributes": {"reason": {"DataType": "String", "StringValue": "not a task"}}
+        })
+    );
+
+    service.fail(400, "QueueDoesNotExist");
+    let error = SqsQueue::new(&config, url).send(&task).await.unwrap_err();
+    assert_eq!(error.to_string(), "queue unavailable: QueueDoesNotExist");
+}
+
+fn parameter(value: &Value) -> Value {
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    json!({"Parameter": {"Name": "n", "Type": "SecureString", "Value": text, "Version": 1}})
+}
+
+#[tokio::test]
+async fn a_tenant_is_read_once_in_five_minutes() {
+    let (service, config) = Service::start().await;
+    let clock = FixedClock::default();
+    let tenants = SsmTenants::new(&config, "/chatbill/test/tenants/", true, clock.clone());
+    let acme = tenant_id("acme");
+    service.answer(200, parameter(&tenant_json()));
+    for _ in 0..3 {
+        assert_eq!(tenants.find(&acme).await.unwrap().unwrap().id, acme);
+    }
+    let requests = service.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].0, "AmazonSSM.GetParameter");
+    assert_eq!(
+        requests[0].1,
+        json!({"Name": "/chatbill/test/tenants/acme", "WithDecryption": true})
+    );
+
+    // While the parameter store is out of order the old document serves, and is not asked for every time.
+    clock.advance(301);
+    for _ in 0..3 {
+        service.fail(500, "InternalServerError");
+    }
+    for _ in 0..3 {
+        assert!(tenants.find(&acme).await.unwrap().is_some());
+    }
+    assert_eq!(service.requests().len(), 3, "one question in three tries");
+    clock.advance(31);
+    let mut renamed = tenant_json();
+    renamed["display_name"] = json!("Acme & Sons");
+    service.answer(200, parameter(&renamed));
+    assert_eq!(
+        tenants.find(&acme).await.unwrap().unwrap().display_name,
+        "Acme & Sons"
+    );
+
+    // An hour is too old.
+    clock.advance(3601);
+    service.fail(400, "AccessDeniedException");
+    match tenants.find(&acme).await {
+        Err(TenantError::Unavailable(why)) => assert_eq!(why, "AccessDeniedException"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn unknown_and_unusable_tenants_are_remembered_for_a_while() {
+    let (service, config) = Service::start().await;
+    let clock = FixedClock::default();
+    let tenants = SsmTenants::new(&config, "/chatbill/test/tenants", false, clock.clone());
+    let nobody = tenant_id("nobody");
+    for _ in 0..2 {
+        service.fail(400, "ParameterNotFound");
+        assert!(tenants.find(&nobody).await.unwrap().is_none());
+        assert!(tenants.find(&nobody).await.unwrap().is_none());
+        assert_eq!(service.requests().len(), 1);
+        clock.advance(30);
+        service.0.lock().unwrap().answers.clear();
+    }
+
+    let other = tenant_id("other");
+    service.answer(200, parameter(&tenant_json()));
+    for _ in 0..2 {
+        match tenants.find(&other).await {
+            Err(TenantError::Invalid(why)) => {
+                assert_eq!(why, "other: the document is of another tenant_id");
+            }
+            unexpected => panic!("{unexpected:?}"),
+        }
+    }
+    assert_eq!(service.requests().len(), 1);
+
+    clock.advance(30);
+    let mut broken = tenant_json();
+    broken["receipt_secrets"] = json!(["short-secret"]);
+    service.answer(200, parameter(&broken));
+    match tenants.find(&tenant_id("acme")).await {
+        Err(TenantError::Invalid(why)) => {
+            assert!(
+                why.contains("/receipt_secrets") && !why.contains("short-secret"),
+                "{why}"
+            );
+        }
+        unexpected => panic!("{unexpected:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_public_url_is_a_cached_parameter() {
+    let (service, config) = Service::start().await;
+    let clock = FixedClock::default();
+    let settings = SsmSettings::new(&config, "/chatbill/test/public-url", clock.clone());
+    service.answer(200, parameter(&json!("https://shop.example/")));
+    for _ in 0..2 {
+        assert_eq!(
+            &*settings.public_url().await.unwrap(),
+            "https://shop.example"
+        );
+    }
+    assert_eq!(service.requests().len(), 1);
+    clock.advance(3601);
+    service.fail(400, "ParameterNotFound");
+    let error = settings.public_url().await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "setting unavailable: there is no parameter /chatbill/test/public-url"
+    );
+}
