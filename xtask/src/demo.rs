@@ -28,10 +28,15 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
     report::title("Chatbill demo: the whole stack on this machine");
     let local = Local::start(procs, options, Some("demo"))?;
     for tenant in &local.tenants {
-        let shown = Story::new(&local, tenant)?.tell();
-        // A part of the stack that broke explains more than what it broke.
-        local.check()?;
-        shown?;
+        if let Err(failure) = Story::new(&local, tenant)?.tell() {
+            // A part of the stack that broke explains more than what it broke.
+            local.check()?;
+            let logs = local.collect_logs()?;
+            return Err(Failure::new(format!(
+                "{failure}\nThe functions' logs are in {}",
+                logs.display()
+            )));
+        }
     }
     report::title(&format!(
         "Both bills were paid and confirmed. Done in {}.",

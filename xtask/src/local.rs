@@ -124,6 +124,40 @@ impl Local {
         Ok(())
     }
 
+    /// Copies what the functions logged out of local AWS, which forgets it when it ends; gives the folder.
+    pub(crate) fn collect_logs(&self) -> Result<PathBuf> {
+        let folder = self.folder.join("logs");
+        thread::scope(|scope| {
+            let running: Vec<_> = paths::functions()?
+                .into_iter()
+                .map(|function| scope.spawn(|| self.collect_log(function)))
+                .collect();
+            running.into_iter().try_for_each(|one| {
+                one.join()
+                    .unwrap_or_else(|_| Err(Failure::new("reading logs panicked")))
+            })
+        })?;
+        Ok(folder)
+    }
+
+    fn collect_log(&self, function: String) -> Result<()> {
+        let group = format!("/chatbill/{}/{function}", deploy::STAGE);
+        let events = self
+            .aws
+            .call(&["logs", "filter-log-events", "--log-group-name", &group])?;
+        let lines = events
+            .get("events")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|event| event.get("message").and_then(Value::as_str));
+        let text: String = lines.flat_map(|line| [line.trim_end(), "\n"]).collect();
+        paths::write(
+            &self.folder.join("logs").join(format!("{function}.log")),
+            &text,
+        )
+    }
+
     /// Stays until a signal ends the program or a part of the stack breaks.
     pub(crate) fn stay(&self) -> Result<()> {
         loop {
