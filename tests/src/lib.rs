@@ -1,1 +1,1 @@
-//! Tests of the whole system.
+//! Tests of the whole system live in `it/`; this library is empty.
