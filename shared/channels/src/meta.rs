@@ -388,21 +388,17 @@ fn error_of(document: &Value) -> Option<&Value> {
         .filter(|e| e.is_object())
 }
 
-/// Everything an error says in words. `error_data` is an object with `details`, or a plain text.
+/// What an error says in words: its details where there are some, because they name the field or the page to go to, and the
+/// title only repeats the code. `error_data` is an object with `details`, or a plain text.
 fn words(error: &Value) -> String {
-    let details = error
-        .get("error_data")
-        .and_then(|data| match data {
-            Value::String(text) => Some(text.clone()),
-            data => text(data, "details"),
-        })
-        .or_else(|| text(error, "details"));
-    let said = text(error, "message").or_else(|| text(error, "title"));
-    match (said, details) {
-        (Some(said), Some(details)) if said != details => quotable(&format!("{said}: {details}")),
-        (Some(text), _) | (None, Some(text)) => quotable(&text),
-        (None, None) => String::new(),
-    }
+    let data = error.get("error_data").and_then(|data| match data {
+        Value::String(text) => Some(text.clone()),
+        data => text(data, "details"),
+    });
+    let said = ["details", "message", "title"].iter();
+    data.or_else(|| said.filter_map(|name| text(error, name)).next())
+        .map(|said| quotable(&said))
+        .unwrap_or_default()
 }
 
 impl Webhooks for Meta {

@@ -1,0 +1,8 @@
+//! The messaging providers against their published samples, without a network.
+
+#[cfg(test)]
+mod meta;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
+mod support;
