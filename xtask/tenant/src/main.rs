@@ -1,0 +1,173 @@
+//! `tenant check FILE…` reads tenant documents with the very code the functions use, and names every fault with its JSON pointer.
+//! `tenant key TENANT_ID` makes an API key and the hash that goes into the document.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "printing is what this program is for"
+)]
+
+use std::process::ExitCode;
+
+use chatbill_domain::fault::Fault;
+use chatbill_domain::ids::TenantId;
+use chatbill_domain::signature::sha256;
+use chatbill_domain::tenant::Tenant;
+
+const USAGE: &str = "usage: tenant check [--local] FILE…\n       tenant key TENANT_ID\n\n\
+    --local also allows http:// base URLs on this machine, as the stage `local` does";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check", "--local", files @ ..] if !files.is_empty() => check_all(files, true),
+        ["check", files @ ..] if !files.is_empty() => check_all(files, false),
+        ["key", tenant] => key(tenant),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_all(files: &[&str], local: bool) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        match std::fs::read_to_string(file) {
+            Err(error) => {
+                eprintln!("{file}: {error}");
+                code = ExitCode::from(2);
+            }
+            Ok(text) => match check(&text, local) {
+                Ok(tenant) => println!(
+                    "{file}: good. {} ({}) bills by {} through {}, paid by {} at {}",
+                    tenant.display_name,
+                    tenant.id,
+                    tenant.channel.kind.as_str(),
+                    tenant.channel.account.vendor,
+                    tenant.payment.mode.as_str(),
+                    tenant.payment.account.vendor,
+                ),
+                Err(faults) => {
+                    for fault in faults {
+                        eprintln!("{file}: {fault}");
+                    }
+                    code = ExitCode::FAILURE;
+                }
+            },
+        }
+    }
+    code
+}
+
+/// Everything the functions would refuse: the document's form, and what its gateway and provider need.
+fn check(text: &str, local: bool) -> Result<Tenant, Vec<Fault>> {
+    let tenant = Tenant::read(text, local)?;
+    let faults: Vec<Fault> = [
+        chatbill_gateways::open(&tenant).err(),
+        chatbill_channels::open(&tenant).err(),
+    ]
+    .into_iter()
+    .flatten()
+    .flatten()
+    .collect();
+    if faults.is_empty() {
+        Ok(tenant)
+    } else {
+        Err(faults)
+    }
+}
+
+fn key(tenant: &str) -> ExitCode {
+    let Ok(tenant) = TenantId::parse(tenant) else {
+        eprintln!("a tenant id is {}", TenantId::RULE);
+        return ExitCode::FAILURE;
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a tool that makes a secret; there is no port to inject here"
+    )]
+    let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
+        .map(|u| u.simple().to_string())
+        .concat();
+    let key = format!("cb_{tenant}_{random}");
+    println!("API key (shown once, keep it secret):  {key}");
+    println!(
+        "sha256 for the tenant document:        {}",
+        hex::encode(sha256(key.as_bytes()))
+    );
+    ExitCode::SUCCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const EXAMPLE: &str = include_str!("../../../docs/tenant.example.json");
+    const SCHEMA: &str = include_str!("../../../docs/tenant.schema.json");
+
+    fn example() -> Value {
+        serde_json::from_str(EXAMPLE).unwrap()
+    }
+
+    fn schema() -> jsonschema::Validator {
+        jsonschema::validator_for(&serde_json::from_str(SCHEMA).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_example_is_good_for_the_functions_and_for_the_schema() {
+        assert!(check(EXAMPLE, false).is_ok());
+        assert!(schema().is_valid(&example()));
+    }
+
+    /// The schema is written by hand for editors; what it refuses, the functions refuse too.
+    #[test]
+    fn the_schema_and_the_functions_agree_about_faults() {
+        let schema = schema();
+        for (pointer, value) in [
+            ("/tenant_id", json!("with_underscore")),
+            ("/tenant_id", Value::Null),
+            ("/display_name", json!("x".repeat(61))),
+            ("/colour", json!("red")),
+            ("/api_keys/0/sha256", json!("abc")),
+            ("/api_keys/0/scopes", json!(["everything"])),
+            ("/receipt_secrets", json!([])),
+            ("/receipt_secrets", json!(["short"])),
+            ("/channel/kind", json!("pigeon")),
+            ("/channel/provider", json!("pigeon")),
+            ("/channel/credentials/app_secrets", json!([])),
+            ("/channel/credentials/access_token", Value::Null),
+            ("/channel/templates/invoice/language", Value::Null),
+            (
+                "/channel/templates/receipt",
+                json!({"name": "a", "language": "en", "parameters": ["price"]}),
+            ),
+            ("/channel/form", json!("fax")),
+            ("/payment/mode", json!("cash")),
+            ("/payment/gateway", json!("cash")),
+            ("/payment/base_url", json!("ftp://x.example")),
+            ("/payment/credentials/key_secret", Value::Null),
+            ("/on_captured", json!("shipped")),
+            ("/late_payment", json!("keep")),
+        ] {
+            let mut document = example();
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            let object = document
+                .pointer_mut(parent)
+                .unwrap()
+                .as_object_mut()
+                .unwrap();
+            match value {
+                Value::Null => object.remove(name),
+                value => object.insert(name.to_owned(), value),
+            };
+            assert!(
+                check(&document.to_string(), false).is_err(),
+                "the functions take {pointer}"
+            );
+            assert!(!schema.is_valid(&document), "the schema takes {pointer}");
+        }
+    }
+}
