@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::{Credentials, Region};
@@ -231,6 +232,18 @@ async fn a_busy_store_is_asked_again_unless_that_could_store_twice() {
         Err(StoreError::Unavailable(why)) => assert_eq!(why, "ResourceNotFoundException"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn waiting_has_an_end() {
+    let (_, config) = Service::start().await;
+    let times = config.timeout_config().unwrap();
+    assert_eq!(
+        times.operation_attempt_timeout(),
+        Some(Duration::from_secs(2))
+    );
+    assert_eq!(times.operation_timeout(), Some(Duration::from_secs(5)));
+    assert_eq!(config.retry_config().unwrap().max_attempts(), 3);
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ async fn an_order_is_created_once<S: OrderStore>(store: &S, run: &Run) {
     assert!(store.load(&draft.key).await.unwrap().is_none());
     let order = create(store, &draft).await;
     assert_eq!(order.contents, draft.contents);
-    assert_eq!(order.events, [draft.created.clone()]);
+    assert_eq!(order.events, std::slice::from_ref(&draft.created));
     assert_eq!((order.due, order.checks), (Some(draft.due), 0));
     assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
 

@@ -541,10 +541,13 @@ impl Queue for MemoryQueue {
         state
             .deduplication
             .retain(|_, sent| now.seconds_since(*sent) < DEDUPLICATION);
-        if state.deduplication.contains_key(&task.deduplication()) {
+        let id = task.deduplication();
+        let known = state.deduplication.contains_key(&id);
+        if known {
             state.duplicates += 1;
-        } else {
-            state.deduplication.insert(task.deduplication(), now);
+        }
+        if !known {
+            state.deduplication.insert(id, now);
             state.sent.push(task.clone());
             state.messages.push_back(Queued {
                 task,
@@ -639,7 +642,9 @@ impl DeadLetters for MemoryDeadLetters {
 
 /// Tenants in memory. They count no round trips: the real ones are cached.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryTenants(Arc<Mutex<HashMap<TenantId, Result<Arc<Tenant>, String>>>>);
+pub struct MemoryTenants(Arc<Mutex<Documents>>);
+
+type Documents = HashMap<TenantId, Result<Arc<Tenant>, String>>;
 
 impl MemoryTenants {
     /// These tenants.

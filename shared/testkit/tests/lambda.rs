@@ -28,7 +28,8 @@ async fn the_function() {
 }
 
 async fn start(test: &str) -> Result<LambdaProcess, LambdaError> {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let this = std::env::current_exe().map_err(|error| LambdaError::Spawn(error.to_string()))?;
+    let mut command = Command::new(this);
     command
         .env_clear()
         .args(["--exact", test, "--ignored", "--nocapture"]);
