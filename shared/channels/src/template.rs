@@ -224,8 +224,9 @@ pub(crate) fn header(header: &Header) -> Value {
 /// A template message: its name and language, and what fills header, body and the order's own component.
 pub(crate) fn template(out: &Outgoing<'_>, template: &Template) -> Value {
     let mut components = Vec::new();
-    // A template's text header is fixed; one with media cannot be sent without it, so the bill's media goes there.
+    // A text header belongs to the template; only media comes from the bill.
     if let (Content::Invoice { .. }, Some(media)) = (&out.content, &out.bill.header)
+        && template.media_header
         && !matches!(media, Header::Text(_))
     {
         components.push(json!({"type": "header", "parameters": [header(media)]}));

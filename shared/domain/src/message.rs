@@ -91,6 +91,10 @@ pub struct Template {
     /// Which values fill `{{1}}`, `{{2}}` … of the body; none when the body has no variables.
     #[serde(default)]
     pub parameters: Vec<Variable>,
+    /// Its header is a picture, video or document, and the bill's fills it. Without this a bill's header is left out, because
+    /// WhatsApp refuses one that the template has no place for.
+    #[serde(default)]
+    pub media_header: bool,
 }
 
 /// A value a template's body can name.

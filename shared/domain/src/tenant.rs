@@ -477,6 +477,7 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
             None => Some(default.to_vec()),
             Some(value) => serde_json::from_value::<Vec<Variable>>(value.clone()).ok(),
         };
+        let media_header = f.boolean("media_header").unwrap_or(false);
         if parameters.is_none() {
             f.fault(
                 "parameters",
@@ -484,7 +485,7 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
                 "must be a list of shop, customer_name, reference_id, amount, receipt_url, payment_id, status",
             );
         }
-        Some(Template { name: template?, language: language?, parameters: parameters? })
+        Some(Template { name: template?, language: language?, parameters: parameters?, media_header })
     })
 }
 

@@ -38,8 +38,6 @@ use serde_json::{Map, Value, json};
 const BASE_URL: &str = "https://api.razorpay.com";
 /// "Create a Standard Payment Link", errors: "timestamp must be atleast 15 minutes in future".
 const SHORTEST_EXPIRY: i64 = 900;
-/// The link outlives the bill by this, so that a bill of exactly 15 minutes is still 15 minutes ahead when the call arrives.
-const EXPIRY_GRACE: i64 = 30;
 /// "Create a Standard Payment Link": amounts are in paise; orders below INR 1.00 are refused ("Orders", amount).
 const SMALLEST_AMOUNT: i64 = 100;
 /// "Create a Standard Payment Link": at most 15 notes.
@@ -173,7 +171,7 @@ impl Razorpay {
                 "amount": request.amount.get(),
                 "currency": "INR",
                 "accept_partial": false,
-                "expire_by": request.expires_at.plus_seconds(EXPIRY_GRACE).seconds(),
+                "expire_by": request.expires_at.seconds(),
                 "reference_id": request.reference.as_str(),
                 "description": description,
                 // The customer hears from the shop's own channel, never from the gateway as well.

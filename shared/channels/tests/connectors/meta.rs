@@ -63,6 +63,7 @@ pub(crate) fn probe() -> Probe {
             "invoice_configuration_billdesk",
             "invoice_intent",
             "invoice_template",
+            "invoice_template_header",
             "invoice_template_plain",
             "status",
             "status_template",
@@ -97,6 +98,7 @@ fn template(parameters: &[Variable]) -> Template {
         name: "bill_v1".into(),
         language: "en".into(),
         parameters: parameters.to_vec(),
+        media_header: false,
     }
 }
 
@@ -138,6 +140,14 @@ fn the_calls() {
     insta::assert_json_snapshot!(
         "invoice_template",
         show(&full.outgoing(invoice(LINK), Some(&form)))
+    );
+    let pictured = Template {
+        media_header: true,
+        ..template(&[])
+    };
+    insta::assert_json_snapshot!(
+        "invoice_template_header",
+        show(&full.outgoing(invoice(LINK), Some(&pictured)))
     );
     let plain = template(&[]);
     insta::assert_json_snapshot!(

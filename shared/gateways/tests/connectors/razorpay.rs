@@ -60,7 +60,7 @@ fn request() -> PaymentRequest {
     PaymentRequest {
         reference: reference(),
         amount: Paise::new(84_000).unwrap(),
-        expires_at: Millis::new(1_772_131_015_750),
+        expires_at: Millis::new(1_772_131_045_750),
         description: "Acme Stores, bill BM345A-12".into(),
         notes: vec![("counter".into(), "3".into())],
         return_url: "https://shop.example/r/token".into(),
