@@ -35,7 +35,8 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// What the page needs besides the order.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// Where the pay button leads: an http(s) or `upi:` address, or a path. Shown only while the order can be paid.
+    /// Where the pay button leads: an http(s) or `upi:` address, or a path (relative ones too).
+    /// Shown only while the order can be paid.
     pub pay_url: Option<String>,
     /// Where the QR code is, on the page's own origin. Shown only while the order can be paid.
     pub qr_url: Option<String>,
@@ -53,6 +54,13 @@ pub struct RenderError(#[from] askama::Error);
 /// The page of an order.
 pub fn render(order: &Order, tenant: &Tenant, view: &View) -> Result<String, RenderError> {
     Ok(Receipt::new(order, tenant, view, &Standing::of(order)).render()?)
+}
+
+/// Whether the customer is asked to pay: the order is open, its time is not over, and no money is on its way or under review.
+/// The way to the payment must be closed whenever the page has no button.
+#[must_use]
+pub fn payable(order: &Order, now: Millis) -> bool {
+    banner(order, &Standing::of(order), now, true).1 == Due::Now
 }
 
 /// The page for a link that opens nothing. It does not say whether there is such a bill.
@@ -266,7 +274,9 @@ impl<'a> Receipt<'a> {
             },
             lines: bill.items.iter().map(|item| line(item, &words)).collect(),
             sums: sums(order, standing, &words),
-            saved: saved(order).map(Paise::rupees),
+            saved: saved(order)
+                .filter(|_| now || standing.status == PaymentStatus::Captured)
+                .map(Paise::rupees),
             details: details(order, &words),
             footer: bill.footer.as_deref().map(|text| words.clean(text)),
         }
@@ -516,16 +526,23 @@ const fn fulfilment(fulfilment: Fulfilment) -> Option<&'static str> {
     }
 }
 
-/// An address that may stand in a link: http(s), a UPI intent, or a path. Anything else is left out.
+/// An address that may stand in a link: http(s), a UPI intent, or a path on the page's own origin. Anything else is left out.
 fn link(url: &str) -> Option<&str> {
-    let scheme = url.split_once(':').map(|(scheme, _)| scheme);
-    let path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
-    let known = scheme.is_some_and(|scheme| {
-        ["https", "http", "upi"]
+    // What stands before the first colon is a scheme, unless the path has begun by then.
+    let scheme = url
+        .split_once(['/', '?', '#'])
+        .map_or(url, |(first, _)| first)
+        .split_once(':')
+        .map(|(scheme, _)| scheme);
+    let fits = match scheme {
+        Some(scheme) => ["https", "http", "upi"]
             .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-    });
-    (path || known).then_some(url)
+            .any(|known| scheme.eq_ignore_ascii_case(known)),
+        None => !url.is_empty() && !url.starts_with("//"),
+    };
+    // Browsers drop outer blanks and control characters and take \ for /, so with them an address is not what it looks like.
+    let plain = url.trim() == url && !url.contains(|c: char| c.is_control() || c == '\\');
+    (fits && plain).then_some(url)
 }
 
 /// Makes other people's text fit to be shown.

@@ -127,6 +127,7 @@ fn view() -> View {
 fn page(order: &Order) -> String {
     let html = render(order, &tenant(), &view()).unwrap();
     harmless(&html);
+    assert_eq!(can_be_paid(&html), payable(order, view().now));
     html
 }
 
@@ -331,7 +332,7 @@ fn a_closed_bill_cannot_be_paid() {
     );
     for html in [&canceled, &expired] {
         assert!(!can_be_paid(html));
-        lacks(html, &["Pay before", "Check again"]);
+        lacks(html, &["Pay before", "Check again", "You saved"]);
     }
 }
 
@@ -524,20 +525,25 @@ fn only_addresses_that_can_be_opened_become_links() {
     for good in [
         "https://a.example/x?y=1&z=2",
         "http://127.0.0.1:1/r",
-        "upi://pay?pa=a@b",
+        "upi://pay?pa=a@b&pn=Acme Stores",
         "UPI://pay",
         "/prod/r/t/pay",
+        "YWNtZS9B.Zm9v/pay",
+        "r/a:b",
     ] {
         assert_eq!(link(good), Some(good));
     }
     for bad in [
         "javascript:alert(1)",
+        "JavaScript:alert(1)",
+        "java\tscript:alert(1)",
+        "\u{1}javascript:alert(1)",
         "data:text/html,x",
         "//evil.example",
         "/\\evil.example",
-        "r/t",
         "",
         " https://x",
+        " //evil.example",
         "vbscript:x",
     ] {
         assert_eq!(link(bad), None, "{bad}");
