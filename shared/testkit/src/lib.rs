@@ -10,6 +10,9 @@
 
 pub mod builders;
 pub mod conformance;
+pub mod events;
 pub mod lambda;
+pub mod logs;
 pub mod memory;
 pub mod network;
+pub mod world;
