@@ -162,14 +162,11 @@ impl<'a> Story<'a> {
             "customer/pay",
             &json!({"reference_id": self.reference, "method": "upi"}),
         )?;
-        self.hop(
-            "customer",
-            &format!(
-                "pays with UPI at {}: {}",
-                text(&paid, "/vendor"),
-                text(&paid, "/payment_id")
-            ),
-        );
+        let at = match text(&paid, "/vendor").as_str() {
+            "meta" => "inside WhatsApp".to_owned(),
+            _ => format!("on the gateway's page: {}", text(&paid, "/payment_id")),
+        };
+        self.hop("customer", &format!("pays with UPI {at}"));
         Ok(())
     }
 
