@@ -263,6 +263,18 @@ fn creating_a_link() {
         request().expires_at
     );
 
+    let local = reply(
+        200,
+        &link(
+            "created",
+            &json!({"short_url": "http://127.0.0.1:4000/pay/1"}),
+        ),
+    );
+    assert_eq!(
+        start(&[local]).1.unwrap().link,
+        "http://127.0.0.1:4000/pay/1"
+    );
+
     // Nothing happened: ask again later.
     for answer in [
         Answer::NotSent("connection refused".into()),
@@ -322,6 +334,10 @@ fn after_a_doubt_it_looks_before_it_creates_again() {
             body: b"{\"id\":".to_vec(),
         }),
         reply(200, &link("created", &json!({"short_url": null}))),
+        reply(
+            200,
+            &link("created", &json!({"short_url": "javascript:alert(1)"})),
+        ),
         reply(200, &link("created", &json!({"amount": 1}))),
     ];
     for doubt in doubts {
