@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::aws::{Aws, REGION};
 use crate::build;
@@ -36,40 +36,57 @@ impl Deployment {
     }
 }
 
+/// Makes the bucket that `sam deploy` puts the code into.
+pub(crate) fn prepare(aws: &Aws) -> Result<()> {
+    let location = format!("LocationConstraint={REGION}");
+    aws.call(&[
+        "s3api",
+        "create-bucket",
+        "--bucket",
+        CODE_BUCKET,
+        "--create-bucket-configuration",
+        &location,
+    ])
+    .map(|_| ())
+}
+
 /// Deploys what is in `target/lambda/`.
 pub(crate) fn deploy(procs: &Procs, aws: &Aws) -> Result<Deployment> {
-    report::step("sam deploy", || {
-        let location = format!("LocationConstraint={REGION}");
-        aws.call(&[
-            "s3api",
-            "create-bucket",
-            "--bucket",
-            CODE_BUCKET,
-            "--create-bucket-configuration",
-            &location,
-        ])?;
-        sam_deploy(procs, aws)?;
+    report::step("sam deploy", || sam_deploy(procs, aws))?;
+    report::step("point receipts at this machine", || {
         let outputs = outputs(aws)?;
         let api = outputs
             .get("ApiId")
             .doing("the stack has no output ApiId")?;
         let api_url = format!("{}/_aws/execute-api/{api}/{STAGE}", aws.endpoint());
-        complete_api(aws, api)?;
-        let deployment = Deployment { api_url, outputs };
-        let name = deployment.output("PublicUrlParameterName")?;
-        aws.call(&[
-            "ssm",
-            "put-parameter",
-            "--overwrite",
-            "--type",
-            "String",
-            "--name",
-            name,
-            "--value",
-            &deployment.api_url,
-        ])?;
-        Ok(deployment)
+        thread::scope(|scope| {
+            let completed = scope.spawn(|| complete_api(procs, aws, api));
+            let public = put_public_url(aws, &outputs, &api_url);
+            completed
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("completing the API panicked")))
+                .and(public)
+        })?;
+        Ok(Deployment { api_url, outputs })
     })
+}
+
+fn put_public_url(aws: &Aws, outputs: &BTreeMap<String, String>, url: &str) -> Result<()> {
+    let name = outputs
+        .get("PublicUrlParameterName")
+        .doing("the stack has no output PublicUrlParameterName")?;
+    aws.call(&[
+        "ssm",
+        "put-parameter",
+        "--overwrite",
+        "--type",
+        "String",
+        "--name",
+        name,
+        "--value",
+        url,
+    ])
+    .map(|_| ())
 }
 
 fn sam_deploy(procs: &Procs, aws: &Aws) -> Result<()> {
@@ -119,98 +136,11 @@ fn outputs(aws: &Aws) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// Gives the API what ministack 1.5 leaves out when it imports an API description: the error responses that API Gateway
-/// makes by itself, and which bodies are bytes. Both are read from the deployed template, so that nothing is said twice.
-fn complete_api(aws: &Aws, api: &str) -> Result<()> {
-    let processed = aws.call(&[
-        "cloudformation",
-        "get-template",
-        "--stack-name",
-        STACK,
-        "--template-stage",
-        "Processed",
-    ])?;
-    let body = processed
-        .pointer("/TemplateBody/Resources/Api/Properties/Body")
-        .doing("the processed template has no API")?;
-    let responses = body
-        .get("x-amazon-apigateway-gateway-responses")
-        .and_then(Value::as_object);
-    thread::scope(|scope| {
-        let calls: Vec<_> = responses
-            .into_iter()
-            .flatten()
-            .map(|(kind, response)| {
-                scope.spawn(move || put_gateway_response(aws, api, kind, response))
-            })
-            .collect();
-        calls.into_iter().try_for_each(|call| {
-            call.join()
-                .unwrap_or_else(|_| Err(Failure::new("a call panicked")))
-        })
-    })?;
-    let media = body
-        .get("x-amazon-apigateway-binary-media-types")
-        .and_then(Value::as_array);
-    let patches: Vec<Value> = media
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(binary_media_patch)
-        .collect();
-    let patches = Value::Array(patches).to_string();
-    aws.call(&[
-        "apigateway",
-        "update-rest-api",
-        "--rest-api-id",
-        api,
-        "--patch-operations",
-        &patches,
-    ])?;
-    aws.call(&[
-        "apigateway",
-        "create-deployment",
-        "--rest-api-id",
-        api,
-        "--stage-name",
-        STAGE,
-    ])?;
-    Ok(())
-}
-
-fn binary_media_patch(kind: &str) -> Value {
-    json!({"op": "add", "path": format!("/binaryMediaTypes/{}", kind.replace('/', "~1"))})
-}
-
-fn put_gateway_response(aws: &Aws, api: &str, kind: &str, response: &Value) -> Result<()> {
-    let part = |name: &str| {
-        response
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| json!({}))
-            .to_string()
-    };
-    let (parameters, templates) = (part("responseParameters"), part("responseTemplates"));
-    let mut args = vec![
-        "apigateway",
-        "put-gateway-response",
-        "--rest-api-id",
-        api,
-        "--response-type",
-        kind,
-    ];
-    args.extend([
-        "--response-parameters",
-        &parameters,
-        "--response-templates",
-        &templates,
-    ]);
-    let status = response.get("statusCode").map(|code| {
-        code.as_str()
-            .map_or_else(|| code.to_string(), str::to_owned)
-    });
-    if let Some(status) = &status {
-        args.extend(["--status-code", status]);
-    }
-    aws.call(&args).map(|_| ())
+/// Makes up for what the emulator leaves out of the API; `complete_api.py` says what.
+fn complete_api(procs: &Procs, aws: &Aws, api: &str) -> Result<()> {
+    let mut python = Set::Aws.command("python");
+    python.args(["xtask/src/complete_api.py", STACK, "Api", api, STAGE]);
+    procs
+        .output("complete_api.py", aws.aim(&mut python))
+        .map(|_| ())
 }

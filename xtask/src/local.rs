@@ -41,6 +41,7 @@ impl Local {
                 report::step("start local AWS", || {
                     let aws = Aws::start(procs, &folder, options.aws_port)?;
                     aws.ready()?;
+                    deploy::prepare(&aws)?;
                     Ok(aws)
                 })
             });
