@@ -147,7 +147,8 @@ impl World {
         };
         let reference = find(&body, "reference_id").unwrap_or_default();
         self.with(|s| {
-            let wamid = format!("wamid.{}", s.accepted.len() + 1);
+            // As long as Meta's are, because every order stores them.
+            let wamid = format!("wamid.HBgLMTY1MDUwNzY1MjAVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RT{:02}", s.accepted.len() + 1);
             s.accepted.push(Accepted {
                 wamid: wamid.clone(),
                 kind: kind.to_owned(),
