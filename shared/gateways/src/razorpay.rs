@@ -6,7 +6,7 @@
 //! What shapes this file:
 //! - There is no idempotency header for links, but a `reference_id` is taken once. So the number of the bill is the key, and
 //!   before a second creation the first one is looked for.
-//! - Webhooks name the bill in three ways: a link's `reference_id`, the `receipt` of the order the link makes, and a note of ours.
+//! - Webhooks name the bill in three ways: a link's `reference_id`, a note of ours, and the `receipt` of the order the link makes.
 //!   The documents do not say that a link's notes reach its payments, but their samples do: in `payment_link.paid (UPI)` the same
 //!   note stands on link, order and payment, and where the link has none the others have none. Bare `payment.*` events have
 //!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are ignored and `payment_link.paid`
@@ -383,7 +383,7 @@ impl Webhooks for Razorpay {
                 .filter(|e| e.is_object())
         };
         let (link, order, payment) = (entity("payment_link"), entity("order"), entity("payment"));
-        let Some(reference) = self.reference(link, order, payment) else {
+        let Some((reference, trust)) = self.reference(link, order, payment) else {
             return ignored(format!("{event} names no bill of ours"));
         };
         let signal = match status {
@@ -403,7 +403,7 @@ impl Webhooks for Razorpay {
                 Signal::Payment {
                     reference,
                     report,
-                    trust: Trust::Proven,
+                    trust,
                 }
             }
         };
@@ -421,25 +421,25 @@ impl Webhooks for Razorpay {
 }
 
 impl Razorpay {
-    /// Which bill an event speaks of. Our note comes before the receipt, because orders made outside of links have receipts of
-    /// the merchant's own.
+    /// Which bill an event speaks of, and how sure that is. Links and notes are ours alone. A receipt may be the merchant's own
+    /// number of an order made outside of links that happens to be a bill's number too, so the link is asked first.
     fn reference(
         &self,
         link: Option<&Value>,
         order: Option<&Value>,
         payment: Option<&Value>,
-    ) -> Option<ReferenceId> {
+    ) -> Option<(ReferenceId, Trust)> {
         let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
+        let receipt = || text(order.filter(|_| self.receipts_are_ours)?, "receipt");
         let named = link
             .and_then(|l| text(l, "reference_id"))
             .or_else(|| note(payment))
-            .or_else(|| note(order))
-            .or_else(|| {
-                order
-                    .filter(|_| self.receipts_are_ours)
-                    .and_then(|o| text(o, "receipt"))
-            })?;
-        ReferenceId::parse(named).ok()
+            .or_else(|| note(order));
+        let (named, trust) = match named {
+            Some(named) => (named, Trust::Proven),
+            None => (receipt()?, Trust::Hint),
+        };
+        Some((ReferenceId::parse(named).ok()?, trust))
     }
 }
 

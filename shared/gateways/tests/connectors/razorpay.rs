@@ -850,7 +850,11 @@ fn a_bill_is_found_by_link_then_note_then_receipt() {
         }
         let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
         match &g.read(&verified).unwrap()[..] {
-            [Signal::Payment { reference, .. }] => Some(reference.to_string()),
+            [
+                Signal::Payment {
+                    reference, trust, ..
+                },
+            ] => Some(format!("{reference} {trust:?}")),
             _ => None,
         }
     };
@@ -862,12 +866,12 @@ fn a_bill_is_found_by_link_then_note_then_receipt() {
     };
     let link = json!({"entity": {"reference_id": "LINK-1"}});
     let all = json!({"payment_link": link, "payment": noted, "order": order("RECEIPT-1")});
-    assert_eq!(read("payment_link", all).as_deref(), Some("LINK-1"));
+    assert_eq!(read("payment_link", all).as_deref(), Some("LINK-1 Proven"));
     let two = json!({"payment": noted, "order": order("RECEIPT-1")});
-    assert_eq!(read("payment_link", two).as_deref(), Some("NOTE-1"));
+    assert_eq!(read("payment_link", two).as_deref(), Some("NOTE-1 Proven"));
     assert_eq!(
         read("payment_link", json!({"order": order("RECEIPT-1")})).as_deref(),
-        Some("RECEIPT-1")
+        Some("RECEIPT-1 Hint")
     );
     assert_eq!(
         read("payment_gateway", json!({"order": order("RECEIPT-1")})),
