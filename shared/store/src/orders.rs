@@ -157,10 +157,10 @@ impl Update {
         self
     }
 
-    /// Writes the fact's key down, and refuses the write if it is there already. `contains` is false for an absent attribute.
+    /// Writes the fact's key down, and refuses the write if it is there already.
     fn once(mut self, once: &Once) -> Self {
         self.add.push("#keys :keys");
-        self.only_if("NOT contains(#keys, :once)")
+        self.only_if("(attribute_not_exists(#keys) OR NOT contains(#keys, :once))")
             .value(":once", text(once.as_str()))
             .value(":keys", AttributeValue::Ss(vec![once.as_str().to_owned()]))
     }

@@ -1,6 +1,13 @@
 //! The store on a DynamoDB emulator: the same suite that the in-memory store passes, and what writes cost.
 //!
 //! Set `CHATBILL_TEST_DYNAMODB` to the emulator's endpoint. The test makes a table of its own, as `template.yaml` describes it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::arithmetic_side_effects,
+    reason = "the helpers of these tests are tests, too"
+)]
 
 use std::sync::{Arc, Mutex};
 
@@ -108,8 +115,23 @@ impl Intercept for Meter {
     }
 }
 
+/// A table of its own.
+struct Table {
+    store: DynamoOrders,
+    client: Client,
+    name: String,
+}
+
+impl Table {
+    /// The emulator may be somebody's running stack.
+    async fn delete(self) {
+        let deleted = self.client.delete_table().table_name(self.name);
+        deleted.send().await.unwrap();
+    }
+}
+
 /// A store on a new table of the emulator.
-async fn store(endpoint: &str, name: &str, meter: &Meter) -> DynamoOrders {
+async fn table(endpoint: &str, name: &str, meter: &Meter) -> Table {
     let loader = aws_config::defaults(chatbill_store::behavior())
         .endpoint_url(endpoint)
         .region(Region::new("ap-south-1"))
@@ -122,7 +144,11 @@ async fn store(endpoint: &str, name: &str, meter: &Meter) -> DynamoOrders {
     let unique = std::process::id();
     let table = format!("chatbill-test-{name}-{unique}");
     create_table(&client, &table).await;
-    DynamoOrders::with_client(client, table)
+    Table {
+        store: DynamoOrders::with_client(client.clone(), table.as_str()),
+        client,
+        name: table,
+    }
 }
 
 async fn create_table(client: &Client, table: &str) {
@@ -163,11 +189,12 @@ async fn create_table(client: &Client, table: &str) {
 #[tokio::test]
 async fn the_store_passes_the_suite() {
     let Some(endpoint) = endpoint() else { return };
-    let store = store(&endpoint, "suite", &Meter::default()).await;
+    let table = table(&endpoint, "suite", &Meter::default()).await;
     // Twice: it must also pass on a store with other data.
     for _ in 0..2 {
-        chatbill_testkit::conformance::order_store(&store).await;
+        chatbill_testkit::conformance::order_store(&table.store).await;
     }
+    table.delete().await;
 }
 
 /// The writes of an ordinary order, from the bill to the message that was read.
@@ -260,11 +287,12 @@ async fn an_order_s_writes_are_few_and_small() {
 async fn every_operation_is_one_request() {
     let Some(endpoint) = endpoint() else { return };
     let meter = Meter::default();
-    let store = store(&endpoint, "meter", &meter).await;
+    let table = table(&endpoint, "meter", &meter).await;
     let before = meter.read().requests;
-    life(&store, &builders::draft(bill())).await;
+    life(&table.store, &builders::draft(bill())).await;
     let metered = meter.read();
     assert_eq!(metered.requests - before, 12);
+    table.delete().await;
     let memory = MemoryOrders::new();
     life(&memory, &builders::draft(bill())).await;
     let expected: Vec<String> = memory
