@@ -215,14 +215,24 @@ pub fn segments(request: &Request) -> Vec<String> {
         .collect()
 }
 
-/// The body as bytes, base64 of API Gateway already undone; refused when too large.
-pub fn body(request: &Request) -> Result<&[u8], ApiError> {
-    let bytes: &[u8] = match request.body() {
+/// The body as bytes, base64 of API Gateway already undone. Lambda itself takes at most 6 MB.
+#[must_use]
+pub fn bytes(request: &Request) -> &[u8] {
+    match request.body() {
         Body::Text(text) => text.as_bytes(),
         Body::Binary(bytes) => bytes,
         _ => &[],
-    };
-    if bytes.len() > LARGEST_BODY { Err(ApiError::too_large()) } else { Ok(bytes) }
+    }
+}
+
+/// The body of an API call; refused when too large.
+pub fn body(request: &Request) -> Result<&[u8], ApiError> {
+    let bytes = bytes(request);
+    if bytes.len() > LARGEST_BODY {
+        Err(ApiError::too_large())
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Who calls: the tenant its API key names, and the key's name. The key is checked here as well as at the API's edge, so that
