@@ -216,3 +216,95 @@ impl Once {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Progress, Remedy};
+    use crate::money::Paise;
+    use crate::payment::AttemptStatus;
+
+    /// Every event with every field, so that no two fields share a letter: serde writes such an event and cannot read it back.
+    #[test]
+    fn every_event_is_read_as_it_was_written() {
+        let message = MessageKey::Invoice(1);
+        let at = Millis::from_seconds(1_795_305_600);
+        let failure = SendFailure {
+            remedy: Remedy::RetryAfter(60),
+            code: "131016".to_owned(),
+            detail: "Service unavailable".to_owned(),
+        };
+        let events = [
+            Event::Created,
+            Event::Started(Started {
+                id: "plink_1".to_owned(),
+                link: "https://rzp.io/i/1".to_owned(),
+                expires_at: at,
+            }),
+            Event::StartRefused {
+                code: "BAD_REQUEST_ERROR".to_owned(),
+                detail: "no".to_owned(),
+            },
+            Event::Payment(PaymentReport {
+                status: AttemptStatus::Failed,
+                payment_id: "pay_1".to_owned(),
+                amount: Paise::new(85_000).unwrap(),
+                currency: "INR".to_owned(),
+                method: Some("upi".to_owned()),
+                error: Some("payment_failed".to_owned()),
+                at: Some(at),
+            }),
+            Event::Closed {
+                reason: Closed::Expired,
+            },
+            Event::Expired,
+            Event::Fulfilment {
+                to: Fulfilment::Shipped,
+                description: Some("by courier".to_owned()),
+            },
+            Event::Resend {
+                number: 2,
+                reference: ReferenceId::parse("A-1-2").unwrap(),
+                to: Some(Msisdn::parse("+919812345678").unwrap()),
+            },
+            Event::Try {
+                message: message.clone(),
+                attempt: 1,
+                form: Form::Interactive,
+                fallback: true,
+            },
+            Event::Sent {
+                message: message.clone(),
+                attempt: 1,
+                id: "wamid.1".to_owned(),
+            },
+            Event::SendFailed {
+                message: message.clone(),
+                attempt: 1,
+                failure: failure.clone(),
+                again_at: Some(at),
+            },
+            Event::Skipped {
+                message: message.clone(),
+                why: "expired".to_owned(),
+            },
+            Event::Report {
+                message: message.clone(),
+                attempt: 1,
+                report: Report::Progress(Progress::Read),
+            },
+            Event::Report {
+                message,
+                attempt: 1,
+                report: Report::Failed(failure),
+            },
+        ];
+        for event in events {
+            let recorded = Recorded::new(at, "test", event);
+            let text = serde_json::to_string(&recorded).unwrap();
+            let read: Recorded =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            assert_eq!(read, recorded);
+        }
+    }
+}

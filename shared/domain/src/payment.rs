@@ -96,7 +96,7 @@ pub struct PaymentReport {
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// Why it failed, as a code or short text of the gateway.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The gateway's time of the payment; decides whether money came late.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
