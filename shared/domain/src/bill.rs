@@ -994,4 +994,45 @@ mod tests {
         doc.as_object_mut().unwrap().remove("reference_id");
         assert_eq!(read(&doc).unwrap().reference.as_str(), "generated");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn totals_are_exact(
+            lines in proptest::collection::vec((1i64..2_000, 1u32..20, proptest::option::of(1i64..2_000)), 1..20),
+            tax in 0i64..5_000,
+            shipping in 0i64..5_000,
+            discount in 0i64..5_000,
+        ) {
+            let mut doc = bill();
+            let mut expected: i64 = 0;
+            let items: Vec<Value> = lines
+                .iter()
+                .map(|(amount, quantity, sale)| {
+                    let sale = sale.filter(|s| s < amount);
+                    expected += sale.unwrap_or(*amount) * i64::from(*quantity);
+                    let mut item = json!({"retailer_id": "a", "name": "b", "quantity": quantity, "amount": {"value": amount, "offset": 100}});
+                    if let Some(sale) = sale {
+                        item["sale_amount"] = json!({"value": sale, "offset": 100});
+                    }
+                    item
+                })
+                .collect();
+            let subtotal = expected;
+            expected += tax + shipping - discount;
+            doc["items"] = json!(items);
+            for (name, value) in [("tax", tax), ("shipping", shipping), ("discount", discount), ("total_amount", expected)] {
+                doc[name] = json!({"value": value, "offset": 100});
+            }
+            match read(&doc) {
+                Ok(bill) => {
+                    proptest::prop_assert_eq!(bill.subtotal.get(), subtotal);
+                    proptest::prop_assert_eq!(bill.total.get(), expected);
+                    // One paisa off in the stated total is refused.
+                    doc["total_amount"]["value"] = json!(expected + 1);
+                    proptest::prop_assert!(codes(&doc).contains(&("/total_amount".to_owned(), "total_mismatch")));
+                }
+                Err(_) => proptest::prop_assert!(expected <= 0),
+            }
+        }
+    }
 }
