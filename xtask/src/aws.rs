@@ -35,12 +35,6 @@ pub(crate) struct Aws {
     folder: PathBuf,
 }
 
-impl std::fmt::Debug for Procs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Procs")
-    }
-}
-
 /// The port that was asked for, or one that is free now.
 pub(crate) fn port(wanted: Option<u16>) -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", wanted.unwrap_or(0))).doing(match wanted {

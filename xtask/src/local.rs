@@ -28,6 +28,7 @@ pub(crate) struct Local {
     pub(crate) deployment: Deployment,
     pub(crate) tenants: Vec<Tenant>,
     folder: PathBuf,
+    procs: Arc<Procs>,
 }
 
 impl Local {
@@ -62,6 +63,7 @@ impl Local {
             deployment,
             tenants,
             folder,
+            procs: Arc::clone(procs),
         })
     }
 
@@ -97,6 +99,7 @@ impl Local {
             "tenants": tenants,
         });
         let text = serde_json::to_string_pretty(&stack).doing("describing the stack")?;
+        self.procs.remove_at_end(&path)?;
         paths::write(&path, &text)?;
         Ok(path)
     }
@@ -165,13 +168,6 @@ impl Local {
             self.check()?;
             thread::sleep(Duration::from_millis(500));
         }
-    }
-}
-
-impl Drop for Local {
-    /// A description of what does not run any more would mislead its readers.
-    fn drop(&mut self) {
-        let _already_gone = fs::remove_file(self.folder.join("stack.json"));
     }
 }
 

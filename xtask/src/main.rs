@@ -55,7 +55,9 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("\nerror: {failure}");
+            if !failure.is_told() {
+                eprintln!("\nerror: {failure}");
+            }
             ExitCode::FAILURE
         }
     }

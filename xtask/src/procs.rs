@@ -166,6 +166,11 @@ impl Procs {
         }
     }
 
+    /// Removes a file when the verb ends, however it ends.
+    pub(crate) fn remove_at_end(&self, file: &Path) -> Result<()> {
+        self.tell("x", file.display())
+    }
+
     /// Ends every child and waits until they are gone.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -206,10 +211,10 @@ impl Procs {
         Ok(status)
     }
 
-    fn tell(&self, change: &str, group: u32) -> Result<()> {
+    fn tell(&self, change: &str, what: impl std::fmt::Display) -> Result<()> {
         match lock(&self.watchdog).as_mut() {
             Some(watchdog) => {
-                writeln!(watchdog.groups, "{change} {group}").doing("telling the watchdog")
+                writeln!(watchdog.groups, "{change} {what}").doing("telling the watchdog")
             }
             None => Ok(()),
         }
@@ -220,6 +225,12 @@ impl Procs {
         while self.stopping.load(Ordering::SeqCst) {
             thread::park();
         }
+    }
+}
+
+impl std::fmt::Debug for Procs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Procs")
     }
 }
 

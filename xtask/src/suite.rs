@@ -40,7 +40,7 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
     if failures.is_empty() {
         Ok(())
     } else {
-        Err(Failure::new("not everything passed"))
+        Err(Failure::told())
     }
 }
 
