@@ -137,3 +137,6 @@ fn failure(error: CreateError) -> ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,3 +193,6 @@ fn failure(error: ChangeError) -> ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,8 @@ pub(crate) async fn handle<S: OrderStore, T: Tenants, C: Clock>(
         }
     };
     let now = ports.clock.now();
-    let payable = order.payment_status().is_open() && now < order.expires_at();
+    // The same rule as the page's button: an address somebody kept must not lead where the page would not.
+    let payable = page::payable(&order, now);
     let link = order
         .started
         .as_ref()
@@ -137,3 +138,6 @@ fn with_headers(mut response: Response<Body>, except: &[&str]) -> Response<Body>
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,6 @@ where
         json!({"checked": summary.checked, "failed": summary.failed, "unfinished": summary.unfinished}),
     )
 }
+
+#[cfg(test)]
+mod tests;

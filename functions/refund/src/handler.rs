@@ -35,3 +35,6 @@ pub(crate) async fn handle<S: OrderStore, T: Tenants>(
         "refunds are not offered yet; refund in the gateway's dashboard",
     ))
 }
+
+#[cfg(test)]
+mod tests;

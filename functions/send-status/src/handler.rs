@@ -123,3 +123,6 @@ async fn bury<S, V: Visibility, D: DeadLetters, T, H, C, R>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+use chatbill_domain::event::Event;
+use chatbill_domain::http::Answer;
+use chatbill_domain::message::{Form, MessageKey};
+use chatbill_domain::order::{Hold, MessageStatus, PaymentStatus};
+use chatbill_domain::payment::PaymentMode;
+use chatbill_domain::ports::Created;
+use chatbill_domain::signature::hmac_sha256;
+use chatbill_testkit::builders::{NOW, bill, bill_with, draft, key};
+use chatbill_testkit::events;
+use chatbill_testkit::logs::Logs;
+use chatbill_testkit::memory::{
+    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, reply,
+};
+use chatbill_testkit::network::Break;
+use chatbill_testkit::world::{World, bill_sent, meta_payment, started};
+use serde_json::json;
+
+use super::*;
+
+const FUNCTION: &str = "pg-webhook";
+const LOOKUP: &str = "meta.lookup_payment";
+const PAID: &str = "razorpay-payment-link-paid";
+
+type InMemory = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock>;
+
+fn ports(world: &World) -> InMemory {
+    Ports {
+        store: world.store.clone(),
+        queue: world.queue.clone(),
+        tenants: world.tenants.clone(),
+        http: world.http.clone(),
+        clock: world.clock.clone(),
+    }
+}
+
+async fn post(world: &World, request: Request) -> Response<Body> {
+    let answer = handle(&ports(world), request).await;
+    answer.unwrap_or_else(|error| error.into_response("request-1"))
+}
+
+async fn send(world: &World, event: &str) -> u16 {
+    let response = post(world, events::request(FUNCTION, event)).await;
+    response.status().as_u16()
+}
+
+fn order(world: &World) -> chatbill_domain::order::Order {
+    world.store.order(&key("acme", "BM345A-12")).unwrap()
+}
+
+fn native(document: &mut serde_json::Value) {
+    document["payment"]["mode"] = json!("payment_gateway");
+    document["payment"]["configuration_name"] = json!("acme-upi");
+}
+
+/// The bill went out.
+async fn billed() -> World {
+    let world = World::new();
+    world.order(bill_sent()).await;
+    world
+}
+
+/// The bill went out to be paid inside WhatsApp.
+async fn billed_natively() -> World {
+    let world = World::with(native);
+    let mut draft = draft(bill());
+    draft.contents.terms.mode = PaymentMode::PaymentGateway;
+    world.order_of(draft, bill_sent().split_off(1)).await;
+    world
+}
+
+/// The bill went out free-form, with a template standing by.
+async fn billed_interactively() -> World {
+    let world = World::with(|document| document["channel"]["form"] = json!("interactive"));
+    let message = MessageKey::Invoice(1);
+    let events = vec![
+        started(),
+        Event::Try {
+            message: message.clone(),
+            attempt: 1,
+            form: Form::Interactive,
+            fallback: true,
+        },
+        Event::Sent {
+            message,
+            attempt: 1,
+            id: "wamid.1".to_owned(),
+        },
+    ];
+    world.order(events).await;
+    world
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_recorded() {
+    let events = [
+        PAID,
+        "razorpay-payment-link-paid-base64",
+        "razorpay-function-url",
+        "razorpay-payment-captured",
+        "razorpay-payment-failed",
+        "razorpay-link-expired",
+        "razorpay-amount-off-by-one-paisa",
+        "razorpay-unknown-order",
+        "razorpay-signed-with-previous-secret",
+        "razorpay-forged",
+        "razorpay-unsigned",
+        "razorpay-doubled-signature",
+        "razorpay-unreadable",
+        "razorpay-of-no-consequence",
+        "another-tenants-signature",
+        "unknown-tenant",
+        "unknown-source",
+        "webhook-of-no-known-vendor",
+        "meta-verification",
+        "meta-verification-wrong-token",
+        "meta-delivered",
+        "meta-several-changes",
+        "meta-failed-131047",
+        "meta-failed-131026",
+        "meta-payment-captured",
+        "meta-forged",
+    ];
+    events::assert_all_used(FUNCTION, events);
+    for event in events {
+        let (logs, _guard) = Logs::capture();
+        let world = match event {
+            "meta-payment-captured" => billed_natively().await,
+            "meta-failed-131047" => billed_interactively().await,
+            _ => billed().await,
+        };
+        world
+            .http
+            .always(LOOKUP, reply(200, &meta_payment("BM345A-12")));
+        let response = post(&world, events::request(FUNCTION, event)).await;
+        logs.assert_discreet();
+        let alarms: Vec<String> = [
+            "webhook_refused",
+            "webhook_unreadable",
+            "webhook_parked",
+            "order_held",
+            "message_given_up",
+        ]
+        .into_iter()
+        .filter(|event| logs.count(event) > 0)
+        .map(str::to_owned)
+        .collect();
+        let recorded = json!({
+            "answer": events::answer(&response),
+            "effects": world.effects(),
+            "alarms": alarms,
+        });
+        insta::assert_json_snapshot!(event, recorded);
+    }
+}
+
+#[tokio::test]
+async fn a_payment_takes_two_round_trips() {
+    let world = billed().await;
+    assert_eq!(send(&world, PAID).await, 200);
+    assert_eq!(world.network.round_trips(), ["store.append", "queue.send"]);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+}
+
+#[tokio::test]
+async fn a_duplicate_changes_nothing_and_sends_nothing_new() {
+    let world = billed().await;
+    send(&world, PAID).await;
+    let before = order(&world);
+    for again in [
+        PAID,
+        "razorpay-payment-link-paid-base64",
+        "razorpay-payment-captured",
+    ] {
+        assert_eq!(send(&world, again).await, 200);
+    }
+    assert_eq!(order(&world).events, before.events);
+    assert_eq!(world.queue.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn wherever_it_breaks_the_sender_comes_again_and_nothing_is_lost_or_doubled() {
+    for how in [Break::Request, Break::Answer] {
+        for trip in 0..2 {
+            let world = billed().await;
+            world.network.break_at(trip, how);
+            let response = post(&world, events::request(FUNCTION, PAID)).await;
+            assert_eq!(response.status(), 503, "{how:?} {trip}");
+            assert!(response.headers().contains_key("retry-after"));
+            events::assert_discreet(&response);
+            assert_eq!(send(&world, PAID).await, 200);
+            let order = order(&world);
+            assert_eq!(order.payment_status(), PaymentStatus::Captured);
+            assert_eq!(order.events.len(), 5, "{how:?} {trip}");
+            assert_eq!(world.queue.sent().len(), 1, "{how:?} {trip}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_signed_rightly_gets_an_empty_401_and_leaves_no_trace() {
+    for event in [
+        "razorpay-forged",
+        "razorpay-unsigned",
+        "razorpay-doubled-signature",
+        "another-tenants-signature",
+        "meta-forged",
+    ] {
+        let (logs, _guard) = Logs::capture();
+        let world = billed().await;
+        let before = order(&world);
+        let response = post(&world, events::request(FUNCTION, event)).await;
+        assert_eq!(response.status(), 401, "{event}");
+        assert!(matches!(response.body(), Body::Text(text) if text.is_empty()));
+        assert_eq!(order(&world).events, before.events);
+        assert!(world.network.round_trips().is_empty(), "{event}");
+        assert_eq!(logs.count("webhook_refused"), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_doubled_signature_is_no_signature_even_if_both_are_right() {
+    let world = billed().await;
+    let mut request = events::request(FUNCTION, PAID);
+    let signature = request.headers()["x-razorpay-signature"].clone();
+    request
+        .headers_mut()
+        .append("x-razorpay-signature", signature);
+    assert_eq!(post(&world, request).await.status(), 401);
+}
+
+#[tokio::test]
+async fn one_changed_byte_of_the_body_is_a_forgery() {
+    let world = billed().await;
+    let request = events::request_with(FUNCTION, PAID, |payload| {
+        let body = payload["body"].as_str().unwrap();
+        payload["body"] = json!(body.replace("\"upi\"", "\"upI\""));
+    });
+    assert_eq!(post(&world, request).await.status(), 401);
+}
+
+#[tokio::test]
+async fn one_paisa_too_little_holds_the_order_and_tells_the_customer_nothing() {
+    let (logs, _guard) = Logs::capture();
+    let world = billed().await;
+    assert_eq!(send(&world, "razorpay-amount-off-by-one-paisa").await, 200);
+    let held = order(&world);
+    assert_eq!(held.payment_status(), PaymentStatus::Pending);
+    let holds: Vec<Hold> = held.holds.iter().map(|(hold, _)| *hold).collect();
+    assert_eq!(holds, [Hold::AmountMismatch]);
+    assert!(world.queue.sent().is_empty());
+    assert_eq!(logs.count("order_held"), 1);
+    // Told again, the alarm is not.
+    assert_eq!(send(&world, "razorpay-amount-off-by-one-paisa").await, 200);
+    assert_eq!(logs.count("order_held"), 1);
+}
+
+#[tokio::test]
+async fn what_is_verified_but_unreadable_is_acknowledged_and_alarmed() {
+    let (logs, _guard) = Logs::capture();
+    let world = billed().await;
+    assert_eq!(send(&world, "razorpay-unreadable").await, 200);
+    assert_eq!(logs.count("webhook_unreadable"), 1);
+    logs.assert_discreet();
+}
+
+/// An event with another body, signed as its sender would.
+fn signed(event: &str, change: impl FnOnce(&str) -> String) -> Request {
+    events::request_with(FUNCTION, event, |payload| {
+        let body = change(payload["body"].as_str().unwrap());
+        let sign = |secret: &str| hex::encode(hmac_sha256(secret.as_bytes(), body.as_bytes()));
+        let (header, value) = if event.starts_with("meta") {
+            let mac = sign("test-app-secret");
+            ("X-Hub-Signature-256", format!("sha256={mac}"))
+        } else {
+            ("X-Razorpay-Signature", sign("test-webhook-secret"))
+        };
+        payload["headers"][header] = json!(value);
+        payload["body"] = json!(body);
+    })
+}
+
+#[tokio::test]
+async fn a_webhook_may_be_larger_than_a_bill() {
+    let world = billed().await;
+    let padding = " ".repeat(api::LARGEST_BODY);
+    let request = signed(PAID, |body| format!("{body}{padding}"));
+    assert_eq!(post(&world, request).await.status(), 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+}
+
+#[tokio::test]
+async fn a_payment_of_an_unknown_order_is_kept_for_it() {
+    let (logs, _guard) = Logs::capture();
+    let world = billed().await;
+    assert_eq!(send(&world, "razorpay-unknown-order").await, 200);
+    assert_eq!(logs.count("webhook_parked"), 1);
+    assert_eq!(world.store.parked(&key("acme", "BM345A-99")), 1);
+    let bill = bill_with(|document| document["reference_id"] = json!("BM345A-99"));
+    let Created::New(order) = world.store.create(&draft(bill)).await.unwrap() else {
+        panic!("not new");
+    };
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+    assert_eq!(order.messages.len(), 1, "the receipt is owed");
+}
+
+#[tokio::test]
+async fn a_failed_attempt_after_the_payment_changes_nothing() {
+    let world = billed().await;
+    send(&world, "razorpay-payment-failed").await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Failed);
+    send(&world, PAID).await;
+    send(&world, "razorpay-payment-failed").await;
+    send(&world, "razorpay-link-expired").await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert_eq!(world.queue.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn money_after_the_end_is_held_and_money_before_it_counts_however_late_the_news() {
+    let world = billed().await;
+    world.clock.set(NOW.plus_seconds(60));
+    send(&world, "razorpay-link-expired").await;
+    assert_eq!(send(&world, PAID).await, 200);
+    let late = order(&world);
+    assert_eq!(late.payment_status(), PaymentStatus::Expired);
+    let holds: Vec<Hold> = late.holds.iter().map(|(hold, _)| *hold).collect();
+    assert_eq!(holds, [Hold::LatePayment]);
+    assert!(world.queue.sent().is_empty());
+
+    let world = billed().await;
+    world.clock.set(NOW.plus_seconds(1895));
+    send(&world, "razorpay-link-expired").await;
+    assert_eq!(send(&world, PAID).await, 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert!(order(&world).holds.is_empty());
+}
+
+#[tokio::test]
+async fn a_payment_inside_whatsapp_is_believed_after_asking() {
+    let world = billed_natively().await;
+    world
+        .http
+        .answer(LOOKUP, Answer::Lost("time-out".to_owned()));
+    assert_eq!(send(&world, "meta-payment-captured").await, 503);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+
+    let nothing = json!({"payments": [{"reference_id": "BM345A-12", "status": "pending", "amount": {"value": 85_000, "offset": 100},
+        "currency": "INR", "transactions": []}]});
+    world.http.reply(LOOKUP, 200, &nothing);
+    assert_eq!(send(&world, "meta-payment-captured").await, 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+
+    world
+        .http
+        .always(LOOKUP, reply(200, &meta_payment("BM345A-12")));
+    assert_eq!(send(&world, "meta-payment-captured").await, 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    // The gateway's own word about the same payment is no second one.
+    assert_eq!(send(&world, PAID).await, 200);
+    assert_eq!(world.queue.sent().len(), 1);
+    assert!(order(&world).holds.is_empty());
+}
+
+#[tokio::test]
+async fn a_closed_window_reported_later_queues_the_template_once() {
+    let world = billed_interactively().await;
+    assert_eq!(send(&world, "meta-failed-131047").await, 200);
+    let message = order(&world).messages[0].clone();
+    assert_eq!(
+        (message.status, message.template_next),
+        (MessageStatus::Queued, true)
+    );
+    assert_eq!(world.queue.sent().len(), 1);
+    assert_eq!(world.queue.sent()[0].attempt, 1);
+    assert_eq!(send(&world, "meta-failed-131047").await, 200);
+    assert_eq!(world.queue.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn delivery_reports_raise_the_state_in_whatever_order_they_come() {
+    let world = billed().await;
+    let report = |word: &str| {
+        let word = format!("\"{word}\"");
+        signed("meta-delivered", |body| {
+            body.replace("\"delivered\"", &word)
+        })
+    };
+    for (word, then) in [
+        ("read", MessageStatus::Read),
+        ("delivered", MessageStatus::Read),
+        ("sent", MessageStatus::Read),
+        ("failed", MessageStatus::Read),
+    ] {
+        assert_eq!(post(&world, report(word)).await.status(), 200, "{word}");
+        assert_eq!(order(&world).messages[0].status, then, "{word}");
+    }
+    assert!(world.queue.sent().is_empty());
+}
+
+#[tokio::test]
+async fn a_poisoned_neighbour_in_one_webhook_holds_nothing_up() {
+    let world = billed().await;
+    world.order_named("BM345A-13", bill_sent()).await;
+    // The first of its three reports cannot be stored.
+    world.network.break_at(0, Break::Request);
+    assert_eq!(send(&world, "meta-several-changes").await, 503);
+    let other = world.store.order(&key("acme", "BM345A-13")).unwrap();
+    assert_eq!(other.messages[0].status, MessageStatus::Read);
+    assert_eq!(send(&world, "meta-several-changes").await, 200);
+    assert_eq!(order(&world).messages[0].status, MessageStatus::Delivered);
+}

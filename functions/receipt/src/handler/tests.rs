@@ -1,0 +1,169 @@
+use chatbill_domain::event::Event;
+use chatbill_domain::message::Fulfilment;
+use chatbill_testkit::builders::{bill, captured};
+use chatbill_testkit::events;
+use chatbill_testkit::logs::Logs;
+use chatbill_testkit::memory::{FixedClock, MemoryOrders, MemoryTenants};
+use chatbill_testkit::network::Break;
+use chatbill_testkit::world::{World, started};
+use serde_json::json;
+
+use super::*;
+
+const FUNCTION: &str = "receipt";
+const LINK: &str = "https://rzp.io/rzp/QK00l1";
+
+fn ports(world: &World) -> Ports<MemoryOrders, MemoryTenants, FixedClock> {
+    Ports {
+        store: world.store.clone(),
+        tenants: world.tenants.clone(),
+        clock: world.clock.clone(),
+    }
+}
+
+async fn open_link(world: &World, request: Request) -> Response<Body> {
+    let answer = handle(&ports(world), request).await;
+    answer.unwrap_or_else(|error| error.into_response("request-1"))
+}
+
+async fn send(world: &World, event: &str) -> Response<Body> {
+    open_link(world, events::request(FUNCTION, event)).await
+}
+
+async fn billed(more: Vec<Event>) -> World {
+    let world = World::new();
+    let mut events = vec![started()];
+    events.extend(more);
+    world.order(events).await;
+    world
+}
+
+fn text(response: &Response<Body>) -> &str {
+    match response.body() {
+        Body::Text(text) => text,
+        other => panic!("not a text: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_recorded() {
+    let events = [
+        "page",
+        "page-function-url",
+        "previous-secret",
+        "qr",
+        "pay",
+        "forged-token",
+        "qr-with-forged-token",
+        "pay-with-forged-token",
+        "token-of-another-tenant",
+        "unknown-order",
+    ];
+    events::assert_all_used(FUNCTION, events);
+    for event in events {
+        let (logs, _guard) = Logs::capture();
+        let world = billed(Vec::new()).await;
+        let response = send(&world, event).await;
+        logs.assert_discreet();
+        let recorded = json!({"answer": events::answer(&response), "effects": world.effects()});
+        insta::assert_json_snapshot!(event, recorded);
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_one_round_trip_and_shows_the_number_masked() {
+    let world = billed(Vec::new()).await;
+    let response = send(&world, "page").await;
+    assert_eq!(world.network.round_trips(), ["store.load"]);
+    assert!(text(&response).contains("BM345A-12"));
+    assert!(!text(&response).contains("9876543210"));
+}
+
+/// `page.json` with another token.
+fn with_token(change: impl FnOnce(&str) -> String) -> Request {
+    events::request_with(FUNCTION, "page", |payload| {
+        let token = change(payload["pathParameters"]["token"].as_str().unwrap());
+        payload["path"] = json!(format!("/r/{token}"));
+    })
+}
+
+#[tokio::test]
+async fn a_token_that_was_cut_extended_or_changed_opens_nothing() {
+    let world = billed(Vec::new()).await;
+    let length = "YWNtZS9CTTM0NUEtMTI.BuC279j92uHOk-FY6P1Eeg".len();
+    for cut in 1..length {
+        let response = open_link(&world, with_token(|token| token[..cut].to_owned())).await;
+        assert_eq!(response.status(), 404, "cut at {cut}");
+    }
+    for (from, to) in [
+        ("BuC2", "BuC3"),
+        ("YWNtZS9CTTM0NUEtMTI", "YWNtZS9CTTM0NUEtMTM"),
+        ("Eeg", "EegA"),
+        ("Eeg", "Eeg."),
+        ("Eeg", "Eegg"),
+    ] {
+        let response = open_link(&world, with_token(|token| token.replace(from, to))).await;
+        assert_eq!(response.status(), 404, "{from} to {to}");
+        assert!(
+            text(&response).contains("<html"),
+            "a page, not a problem document"
+        );
+    }
+    let long = "A".repeat(10_000);
+    assert_eq!(open_link(&world, with_token(|_| long)).await.status(), 404);
+    assert!(
+        world.network.round_trips().is_empty(),
+        "nobody reads the store by guessing"
+    );
+}
+
+async fn goes_to(world: &World) -> String {
+    let response = send(world, "pay").await;
+    assert_eq!(response.status(), 302);
+    response.headers()["location"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn pay_leads_to_the_gateway_only_while_the_bill_can_be_paid() {
+    let back = "../YWNtZS9CTTM0NUEtMTI.BuC279j92uHOk-FY6P1Eeg";
+    let world = billed(Vec::new()).await;
+    assert_eq!(goes_to(&world).await, LINK);
+    assert_eq!(send(&world, "qr").await.status(), 200);
+    world.clock.advance(1900);
+    assert_eq!(goes_to(&world).await, back, "expired");
+    assert_eq!(send(&world, "qr").await.status(), 404);
+
+    let paid = Event::Payment(captured(&bill(), "pay_1"));
+    let canceled = Event::Fulfilment {
+        to: Fulfilment::Canceled,
+        description: None,
+    };
+    for event in [paid, canceled, Event::Expired] {
+        let world = billed(vec![event.clone()]).await;
+        assert_eq!(goes_to(&world).await, back, "{event:?}");
+        assert_eq!(send(&world, "qr").await.status(), 404);
+        assert!(!text(&send(&world, "page").await).contains("/pay\""));
+    }
+    let world = World::new();
+    world.order(Vec::new()).await;
+    assert_eq!(goes_to(&world).await, back, "no link yet");
+}
+
+#[tokio::test]
+async fn with_the_store_down_the_customer_sees_a_page_that_says_so() {
+    let world = billed(Vec::new()).await;
+    world.network.break_at(0, Break::Request);
+    let response = send(&world, "page").await;
+    assert_eq!(response.status(), 503);
+    assert!(text(&response).contains("<html"));
+    assert!(!text(&response).contains("line is broken"));
+}
+
+#[tokio::test]
+async fn only_reading_is_allowed() {
+    let world = billed(Vec::new()).await;
+    let request = events::request_with(FUNCTION, "page", |payload| {
+        payload["httpMethod"] = json!("POST")
+    });
+    assert_eq!(open_link(&world, request).await.status(), 405);
+}

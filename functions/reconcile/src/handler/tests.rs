@@ -1,0 +1,177 @@
+use chatbill_domain::event::Event;
+use chatbill_domain::http::Answer;
+use chatbill_domain::message::MessageKey;
+use chatbill_domain::order::{Order, PaymentStatus};
+use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_testkit::events;
+use chatbill_testkit::logs::Logs;
+use chatbill_testkit::memory::{
+    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, reply,
+};
+use chatbill_testkit::world::{World, bill_sent, razorpay_link, razorpay_links, started};
+
+use super::*;
+
+const FUNCTION: &str = "reconcile";
+const FETCH: &str = "razorpay.fetch_link";
+
+type InMemory = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock>;
+
+fn ports(world: &World) -> InMemory {
+    Ports {
+        store: world.store.clone(),
+        queue: world.queue.clone(),
+        tenants: world.tenants.clone(),
+        http: world.http.clone(),
+        clock: world.clock.clone(),
+    }
+}
+
+/// One run that has five minutes.
+async fn run(world: &World) -> Value {
+    let deadline = world.clock.now().plus_seconds(300).get();
+    handle(&ports(world), u64::try_from(deadline).unwrap())
+        .await
+        .unwrap()
+}
+
+fn order(world: &World) -> Order {
+    world.store.order(&key("acme", "BM345A-12")).unwrap()
+}
+
+/// The bill went out ten minutes ago.
+async fn unpaid() -> World {
+    let world = World::new();
+    world.order(bill_sent()).await;
+    world.clock.advance(600);
+    world
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_recorded() {
+    let events = ["schedule"];
+    events::assert_all_used(FUNCTION, events);
+    for event in events {
+        // What the schedule sends is not looked at; it must only be JSON.
+        let _: Value = serde_json::from_str(&events::text(FUNCTION, event)).unwrap();
+        let (logs, _guard) = Logs::capture();
+        let world = unpaid().await;
+        world
+            .http
+            .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+        let summary = run(&world).await;
+        logs.assert_discreet();
+        let recorded = json!({"summary": summary, "effects": world.effects()});
+        insta::assert_json_snapshot!(event, recorded);
+    }
+}
+
+#[tokio::test]
+async fn a_payment_whose_webhook_never_came_is_found_and_its_message_queued() {
+    let world = unpaid().await;
+    world
+        .http
+        .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+    run(&world).await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    let sent: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();
+    assert_eq!(sent, [MessageKey::Paid]);
+}
+
+#[tokio::test]
+async fn with_nothing_due_a_run_is_one_query_for_each_shard() {
+    let world = World::new();
+    run(&world).await;
+    assert_eq!(world.network.round_trips(), ["store.due"; 8]);
+}
+
+#[tokio::test]
+async fn an_order_does_not_expire_while_the_gateway_is_silent() {
+    let world = unpaid().await;
+    world.clock.advance(7200);
+    world
+        .http
+        .answer(FETCH, Answer::NotSent("connection refused".to_owned()));
+    assert_eq!(run(&world).await["failed"], 1);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+    assert!(order(&world).due.is_some());
+
+    world.clock.advance(7200);
+    world
+        .http
+        .always(FETCH, reply(200, &razorpay_link("BM345A-12", "expired")));
+    assert_eq!(run(&world).await["failed"], 0);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Expired);
+    assert!(world.queue.sent().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_lost_between_store_and_queue_is_queued() {
+    let world = World::new();
+    world.order(vec![started()]).await;
+    world.clock.advance(200);
+    world
+        .http
+        .always(FETCH, reply(200, &razorpay_link("BM345A-12", "created")));
+    run(&world).await;
+    let sent: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();
+    assert_eq!(sent, [MessageKey::Invoice(1)]);
+}
+
+#[tokio::test]
+async fn an_order_whose_link_was_never_made_is_resumed() {
+    let world = World::new();
+    world.order(Vec::new()).await;
+    world.clock.advance(120);
+    world
+        .http
+        .reply("razorpay.find_link", 200, &razorpay_links(&[]));
+    world.http.reply(
+        "razorpay.create_link",
+        200,
+        &razorpay_link("BM345A-12", "created"),
+    );
+    run(&world).await;
+    assert!(order(&world).is_ready());
+    assert_eq!(world.http.left_over(), 0);
+    world.clock.advance(200);
+    world
+        .http
+        .always(FETCH, reply(200, &razorpay_link("BM345A-12", "created")));
+    run(&world).await;
+    let sent: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();
+    assert_eq!(sent, [MessageKey::Invoice(1)]);
+}
+
+#[tokio::test]
+async fn a_run_out_of_time_ends_and_says_so() {
+    let world = unpaid().await;
+    let soon = world.clock.now().plus_seconds(30).get();
+    let summary = handle(&ports(&world), u64::try_from(soon).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(summary["unfinished"], true);
+    assert!(world.http.labels().is_empty());
+}
+
+#[tokio::test]
+async fn a_broken_tenant_does_not_hold_up_the_others_and_is_alarmed() {
+    let (logs, _guard) = Logs::capture();
+    let world = unpaid().await;
+    world.tenants.spoil(&key("acme", "x").tenant, "broken");
+    let summary = run(&world).await;
+    assert_eq!(summary["failed"], 0);
+    assert_eq!(logs.count("tenant_broken"), 1);
+    assert!(order(&world).due.is_some());
+}
+
+#[tokio::test]
+async fn a_settled_order_is_not_looked_at_again() {
+    let world = World::new();
+    let mut events = bill_sent();
+    events.push(Event::Payment(captured(&bill(), "pay_1")));
+    world.order(events).await;
+    world.clock.advance(600);
+    run(&world).await;
+    assert!(world.http.labels().is_empty(), "paid: nobody is asked");
+}

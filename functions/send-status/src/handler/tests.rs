@@ -1,0 +1,412 @@
+use aws_lambda_events::event::sqs::SqsEvent;
+use chatbill_domain::event::Event;
+use chatbill_domain::http::Answer;
+use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Report};
+use chatbill_domain::order::{MessageStatus, Order};
+use chatbill_domain::ports::Queue;
+use chatbill_runtime::batch;
+use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_testkit::events;
+use chatbill_testkit::logs::Logs;
+use chatbill_testkit::memory::{
+    FixedClock, MemoryDeadLetters, MemoryOrders, MemoryQueue, MemoryTenants, Received,
+    ScriptedHttp, SeededRandom,
+};
+use chatbill_testkit::network::Break;
+use chatbill_testkit::world::{World, bill_sent, meta_accepted, meta_error, started};
+use serde_json::{Value, json};
+
+use super::*;
+
+const FUNCTION: &str = "send-status";
+const SEND: &str = "meta.send_message";
+
+type InMemory = Ports<
+    MemoryOrders,
+    MemoryQueue,
+    MemoryDeadLetters,
+    MemoryTenants,
+    ScriptedHttp,
+    FixedClock,
+    SeededRandom,
+>;
+
+fn ports(world: &World) -> InMemory {
+    Ports {
+        store: world.store.clone(),
+        visibility: world.queue.clone(),
+        dead_letters: world.dead_letters.clone(),
+        tenants: world.tenants.clone(),
+        http: world.http.clone(),
+        clock: world.clock.clone(),
+        random: SeededRandom::new(1),
+    }
+}
+
+/// The ids of the messages that must come again.
+async fn run(world: &World, event: SqsEvent) -> Vec<String> {
+    let ports = ports(world);
+    let response = batch::handle(event, |message| handle(&ports, message)).await;
+    let failures = response.unwrap().batch_item_failures;
+    failures.into_iter().map(|f| f.item_identifier).collect()
+}
+
+async fn send(world: &World, event: &str) -> Vec<String> {
+    run(world, events::batch(FUNCTION, event)).await
+}
+
+/// What Lambda would hand out next: the queue's next message, deleted when it was handled.
+async fn next(world: &World) -> Option<Handled> {
+    let received = world.queue.receive()?;
+    let handled = handle(&ports(world), sqs(&received)).await;
+    if handled == Handled::Done {
+        world.queue.delete(&received.receipt);
+    }
+    Some(handled)
+}
+
+fn sqs(received: &Received) -> SqsMessage {
+    let mut message = SqsMessage::default();
+    message.message_id = Some("message-1".to_owned());
+    message.receipt_handle = Some(received.receipt.clone());
+    message.body = Some(serde_json::to_string(&received.task).unwrap());
+    let attributes = [
+        ("ApproximateReceiveCount", received.count.to_string()),
+        ("MessageGroupId", received.task.group()),
+    ];
+    message
+        .attributes
+        .extend(attributes.map(|(name, value)| (name.to_owned(), value)));
+    message
+}
+
+fn order(world: &World) -> Order {
+    world.store.order(&key("acme", "BM345A-12")).unwrap()
+}
+
+fn invoice(world: &World) -> chatbill_domain::order::Message {
+    order(world).messages[0].clone()
+}
+
+/// The bodies of the calls to the provider.
+fn said(world: &World) -> Vec<Value> {
+    let calls = world.http.calls();
+    calls
+        .iter()
+        .map(|call| serde_json::from_slice(&call.body.as_ref().unwrap().1).unwrap())
+        .collect()
+}
+
+/// An order whose link is made and whose invoice is queued.
+async fn queued(change: impl FnOnce(&mut Value)) -> World {
+    let world = World::with(change);
+    let order = world.order(vec![started()]).await;
+    let task = chatbill_domain::flows::task(&order.key, &order.messages[0]);
+    world.queue.send(&task).await.unwrap();
+    world.network.reset();
+    world
+}
+
+fn interactive(document: &mut Value) {
+    document["channel"]["form"] = json!("interactive");
+}
+
+fn lost() -> Answer {
+    Answer::Lost("time-out".to_owned())
+}
+
+#[tokio::test]
+async fn every_event_is_answered_as_recorded() {
+    let events = [
+        "invoice",
+        "paid",
+        "two-orders",
+        "two-messages-of-one-order",
+        "invoice-second-delivery",
+        "poison-between-neighbours",
+        "unknown-version",
+        "unknown-tenant",
+    ];
+    events::assert_all_used(FUNCTION, events);
+    for event in events {
+        let (logs, _guard) = Logs::capture();
+        let world = World::new();
+        let mut history = vec![started()];
+        match event {
+            "paid" => {
+                history = bill_sent();
+                history.push(Event::Payment(captured(&bill(), "pay_1")));
+            }
+            "two-messages-of-one-order" => {
+                history.push(Event::Fulfilment {
+                    to: Fulfilment::Shipped,
+                    description: None,
+                });
+                world
+                    .http
+                    .answer(SEND, meta_error(500, 131_016, "Service unavailable"));
+            }
+            // The first delivery crashed while it talked to the provider.
+            "invoice-second-delivery" => history.push(Event::Try {
+                message: MessageKey::Invoice(1),
+                attempt: 1,
+                form: Form::Template,
+                fallback: false,
+            }),
+            "two-orders" | "poison-between-neighbours" => {
+                world.order_named("BM345A-13", vec![started()]).await;
+            }
+            _ => {}
+        }
+        world.order(history).await;
+        world.http.always(SEND, meta_accepted("wamid.1"));
+        let failures = send(&world, event).await;
+        logs.assert_discreet();
+        let recorded =
+            json!({"come_again": failures, "effects": world.effects(), "said": said(&world)});
+        insta::assert_json_snapshot!(event, recorded);
+    }
+}
+
+#[tokio::test]
+async fn a_message_takes_three_round_trips() {
+    let world = queued(|_| ()).await;
+    world.http.answer(SEND, meta_accepted("wamid.1"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(
+        world.network.round_trips(),
+        ["store.append", SEND, "store.append"]
+    );
+    assert_eq!(invoice(&world).status, MessageStatus::Sent);
+}
+
+#[tokio::test]
+async fn the_same_task_again_sends_nothing() {
+    let world = queued(|_| ()).await;
+    world.http.answer(SEND, meta_accepted("wamid.1"));
+    send(&world, "invoice").await;
+    assert!(send(&world, "invoice").await.is_empty());
+    assert!(send(&world, "invoice-second-delivery").await.is_empty());
+    assert_eq!(world.http.labels(), [SEND]);
+}
+
+#[tokio::test]
+async fn a_poison_message_is_put_away_and_its_neighbours_are_delivered() {
+    let (logs, _guard) = Logs::capture();
+    let world = queued(|_| ()).await;
+    world.order_named("BM345A-13", vec![started()]).await;
+    world.http.always(SEND, meta_accepted("wamid.1"));
+    assert!(send(&world, "poison-between-neighbours").await.is_empty());
+    assert_eq!(world.http.labels(), [SEND, SEND]);
+    let letters = world.dead_letters.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        (letters[0].body.as_str(), letters[0].group.as_str()),
+        ("{\"v\":1,\"tenant_id\":\"acme\"", "acme:poison")
+    );
+    assert_eq!(logs.count("message_buried"), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_away_comes_again() {
+    let world = World::new();
+    world.network.break_at(0, Break::Request);
+    assert_eq!(send(&world, "unknown-version").await.len(), 1);
+    assert!(send(&world, "unknown-version").await.is_empty());
+    assert_eq!(world.dead_letters.letters().len(), 1);
+}
+
+#[tokio::test]
+async fn a_closed_window_is_answered_with_the_template_at_once() {
+    let world = queued(interactive).await;
+    world
+        .http
+        .answer(SEND, meta_error(400, 131_047, "Re-engagement message"));
+    world.http.answer(SEND, meta_accepted("wamid.2"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    let kinds: Vec<Value> = said(&world)
+        .iter()
+        .map(|body| body["type"].clone())
+        .collect();
+    assert_eq!(kinds, ["interactive", "template"]);
+    let message = invoice(&world);
+    assert_eq!((message.status, message.attempts), (MessageStatus::Sent, 2));
+    assert!(world.queue.postponed().is_empty());
+
+    // The template is sent once: a second refusal is the end.
+    let (logs, _guard) = Logs::capture();
+    let world = queued(interactive).await;
+    world
+        .http
+        .always(SEND, meta_error(400, 131_047, "Re-engagement message"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels().len(), 2);
+    assert_eq!(invoice(&world).status, MessageStatus::Failed);
+    assert_eq!(logs.count("message_given_up"), 1);
+}
+
+#[tokio::test]
+async fn a_lost_answer_waits_for_the_report_and_is_then_repeated_with_the_same_reference() {
+    let (logs, _guard) = Logs::capture();
+    let world = queued(|_| ()).await;
+    world.http.answer(SEND, lost());
+    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert_eq!(invoice(&world).status, MessageStatus::Unknown);
+    let wait = world.queue.postponed()[0].1;
+    assert!(wait >= 120, "{wait}");
+    // Another copy of the task before that time does not send.
+    assert_eq!(send(&world, "invoice-second-delivery").await.len(), 1);
+    assert_eq!(world.http.labels(), [SEND]);
+
+    world.clock.advance(wait.into());
+    world.http.answer(SEND, meta_accepted("wamid.2"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    let said = said(&world);
+    let references: Vec<bool> = said
+        .iter()
+        .map(|body| body.to_string().contains("\"reference_id\":\"BM345A-12\""))
+        .collect();
+    assert_eq!(references, [true, true]);
+    let tags: Vec<&Value> = said
+        .iter()
+        .map(|body| &body["biz_opaque_callback_data"])
+        .collect();
+    assert_eq!(tags, ["1:BM345A-12:invoice.1:1", "1:BM345A-12:invoice.1:2"]);
+    logs.assert_discreet();
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_not_repeated_when_the_report_comes() {
+    let world = queued(|_| ()).await;
+    world.http.answer(SEND, lost());
+    next(&world).await;
+    let report = Event::Report {
+        message: MessageKey::Invoice(1),
+        attempt: 1,
+        report: Report::Progress(Progress::Delivered),
+    };
+    world.happen(&key("acme", "BM345A-12"), report).await;
+    world.clock.advance(600);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [SEND]);
+}
+
+#[tokio::test]
+async fn a_crash_after_the_provider_took_it_is_treated_like_a_lost_answer() {
+    let world = queued(|_| ()).await;
+    world.http.always(SEND, meta_accepted("wamid.1"));
+    world.network.crash_at(2, Break::Request);
+    assert_eq!(next(&world).await, Some(Handled::Again));
+    world.network.restore();
+    assert_eq!(send(&world, "invoice-second-delivery").await.len(), 1);
+    assert_eq!(world.http.labels(), [SEND], "not repeated blindly");
+    world.clock.advance(360);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [SEND, SEND]);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_is_asked_again_on_the_schedule() {
+    let world = queued(|_| ()).await;
+    let schedule = &chatbill_domain::delivery::SCHEDULE[..4];
+    for (number, seconds) in schedule.iter().enumerate() {
+        let down = Answer::NotSent("connection refused".to_owned());
+        world.http.answer(SEND, down);
+        assert_eq!(next(&world).await, Some(Handled::Again));
+        assert_eq!(world.queue.receive(), None, "held back");
+        let wait = world.queue.postponed()[number].1;
+        assert!(
+            wait.abs_diff(*seconds) <= seconds / 5,
+            "{wait} for {seconds}"
+        );
+        assert_eq!(invoice(&world).status, MessageStatus::Retrying);
+        world.clock.advance(wait.into());
+        if number == 2 {
+            // The provider's own wish is longer than the schedule.
+            let busy = chatbill_domain::http::HttpReply {
+                status: 429,
+                retry_after: Some(900),
+                body: Vec::new(),
+            };
+            world.http.answer(SEND, Answer::Reply(busy));
+            assert_eq!(next(&world).await, Some(Handled::Again));
+            let wait = world.queue.postponed()[3].1;
+            assert!(wait >= 900, "{wait}");
+            world.clock.advance(wait.into());
+            break;
+        }
+    }
+    world.http.answer(SEND, meta_accepted("wamid.1"));
+    // The bill is over by now only if its time is; it is not.
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(invoice(&world).status, MessageStatus::Sent);
+    assert_eq!(world.queue.receive(), None);
+}
+
+#[tokio::test]
+async fn a_pair_rate_is_waited_out() {
+    let world = queued(|_| ()).await;
+    world
+        .http
+        .always(SEND, meta_error(400, 131_056, "pair rate limit hit"));
+    for (number, least) in [1, 4, 16].into_iter().enumerate() {
+        assert_eq!(next(&world).await, Some(Handled::Again));
+        let wait = world.queue.postponed()[number].1;
+        assert!(wait >= least, "{wait}");
+        world.clock.advance(wait.into());
+    }
+}
+
+#[tokio::test]
+async fn what_no_retry_can_help_is_given_up_loudly_and_discreetly() {
+    let (logs, _guard) = Logs::capture();
+    let world = queued(|_| ()).await;
+    let error = meta_error(400, 131_026, "Message undeliverable to 919876543210");
+    world.http.answer(SEND, error);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(invoice(&world).status, MessageStatus::Failed);
+    assert_eq!(logs.count("message_given_up"), 1);
+    logs.assert_discreet();
+    let detail = &invoice(&world).failure.unwrap().detail;
+    assert!(!detail.contains("9876543210"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_bill_that_nobody_can_pay_any_more_is_not_sent() {
+    let world = queued(|_| ()).await;
+    world.clock.advance(3600);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert!(world.http.labels().is_empty());
+    assert_eq!(invoice(&world).status, MessageStatus::Skipped);
+}
+
+#[tokio::test]
+async fn with_the_store_or_the_tenant_document_down_the_message_comes_again() {
+    let world = queued(|_| ()).await;
+    world.network.break_at(0, Break::Request);
+    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert_eq!(world.queue.postponed()[0].1, 30);
+    world.clock.advance(30);
+    world.http.answer(SEND, meta_accepted("wamid.1"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+
+    let world = queued(|_| ()).await;
+    world.tenants.spoil(&key("acme", "x").tenant, "broken");
+    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert!(world.dead_letters.letters().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_failure_the_rest_of_the_order_waits_its_turn() {
+    let world = World::new();
+    let shipped = Event::Fulfilment {
+        to: Fulfilment::Shipped,
+        description: None,
+    };
+    world.order(vec![started(), shipped]).await;
+    world
+        .http
+        .answer(SEND, Answer::NotSent("connection refused".to_owned()));
+    assert_eq!(send(&world, "two-messages-of-one-order").await.len(), 2);
+    assert_eq!(world.http.labels(), [SEND]);
+}
