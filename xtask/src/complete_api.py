@@ -1,7 +1,7 @@
 """Gives a REST API what ministack 1.5 leaves out when it imports an API description.
 
-Those are the responses that API Gateway makes by itself, and which bodies are bytes. Both are read from the deployed
-template, so that nothing is said twice. One process, because a start of the AWS CLI for each call takes longer than all calls.
+Those are the responses that API Gateway makes by itself. They are read from the deployed template, so that nothing is said
+twice. One process, because a start of the AWS CLI for each call takes longer than all calls.
 
 Arguments: stack, logical id of the API, its id, stage.
 """
@@ -24,9 +24,5 @@ for kind, response in body.get("x-amazon-apigateway-gateway-responses", {}).item
         responseTemplates=response.get("responseTemplates", {}),
         **status,
     )
-
-for media in body.get("x-amazon-apigateway-binary-media-types", []):
-    path = "/binaryMediaTypes/" + media.replace("/", "~1")
-    gateway.update_rest_api(restApiId=api, patchOperations=[{"op": "add", "path": path}])
 
 gateway.create_deployment(restApiId=api, stageName=stage)

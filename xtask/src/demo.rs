@@ -146,6 +146,19 @@ impl<'a> Story<'a> {
         if let Some(link) = order.pointer("/payment/link").and_then(Value::as_str) {
             self.hop("POS", &format!("payment link {link}"));
         }
+        if let Some(url) = order.get("qr_url").and_then(Value::as_str) {
+            // What an <img> on a phone asks for; the answer must be the picture's bytes.
+            let image = self
+                .http
+                .get(url, &[("accept", "image/avif,image/webp,*/*")])?;
+            if image.status != 200 || !image.body.contains("PNG\r\n") {
+                return Err(Failure::new(format!(
+                    "the QR code is no picture ({}): {}",
+                    image.status, image.body
+                )));
+            }
+            self.hop("POS", "the QR code for the till's display is a picture");
+        }
         if receipt_url.is_empty() {
             Err(Failure::new("the answer has no receipt_url"))
         } else {

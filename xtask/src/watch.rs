@@ -26,8 +26,11 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
         "  cargo lambda invoke --invoke-port {port} create-invoice --data-file events/create-invoice/<case>.json\n"
     );
     let mut command = build::cargo_lambda();
+    let host = build::host(procs)?;
     command.args([
         "watch",
+        "--target",
+        &host,
         "--invoke-address",
         "127.0.0.1",
         "--invoke-port",
