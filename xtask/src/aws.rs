@@ -58,6 +58,8 @@ impl Aws {
         let endpoint = format!("http://127.0.0.1:{port}");
         let temporary = paths::made(folder.join("tmp"))?;
         let home = paths::made(folder.join("home"))?;
+        // The SDKs warn about a file that is named and missing.
+        paths::write(&home.join("credentials"), "")?;
         // Version 1 of the CLI would fetch a value that looks like a URL.
         paths::write(
             &home.join("config"),

@@ -11,10 +11,19 @@ use crate::tools::{self, Set};
 /// The verb `check`.
 pub(crate) fn run(procs: &Arc<Procs>) -> Result<()> {
     tools::install(procs, &[Set::Checks])?;
-    format(procs)?;
-    dependencies(procs)?;
-    lints(procs)?;
-    documentation(procs)
+    // All of them run even if one fails, so that one run tells everything.
+    let failures: Vec<Failure> = [format, dependencies, lints, documentation]
+        .into_iter()
+        .filter_map(|check| check(procs).err())
+        .collect();
+    for failure in &failures {
+        println!("\nFAILED: {failure}");
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::told())
+    }
 }
 
 pub(crate) fn format(procs: &Procs) -> Result<()> {
