@@ -5,7 +5,7 @@ use chatbill_domain::order::{Hold, MessageStatus, PaymentStatus};
 use chatbill_domain::payment::PaymentMode;
 use chatbill_domain::ports::Created;
 use chatbill_domain::signature::hmac_sha256;
-use chatbill_testkit::builders::{NOW, bill, bill_with, draft, key};
+use chatbill_testkit::builders::{NOW, bill, bill_with, draft, key, reference};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
@@ -359,6 +359,47 @@ async fn a_payment_inside_whatsapp_is_believed_after_asking() {
     assert_eq!(send(&world, PAID).await, 200);
     assert_eq!(world.queue.sent().len(), 1);
     assert!(order(&world).holds.is_empty());
+}
+
+#[tokio::test]
+async fn a_bill_sent_twice_inside_whatsapp_can_be_paid_in_either_message() {
+    let again = Event::Resend {
+        number: 2,
+        reference: reference("BM345A-12-2"),
+        to: None,
+    };
+    // In the first: the webhook names the bill, which may mean any of its messages.
+    let world = billed_natively().await;
+    let alias = reference("BM345A-12-2");
+    let bill = key("acme", "BM345A-12");
+    assert!(world.store.alias(&alias, &bill).await.unwrap());
+    world.happen(&bill, again.clone()).await;
+    let unknown = json!({"error": {"message": "(#100) Invalid parameter", "code": 100}});
+    world.http.reply(LOOKUP, 400, &unknown);
+    world.http.reply(LOOKUP, 200, &meta_payment("BM345A-12"));
+    assert_eq!(send(&world, "meta-payment-captured").await, 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert_eq!(world.http.left_over(), 0);
+    // And then in the second, too: that money is not overlooked.
+    let mut second = meta_payment("BM345A-12-2");
+    second["payments"][0]["transactions"][0]["pg_transaction_id"] = json!("pay_2");
+    world.http.reply(LOOKUP, 200, &second);
+    world.http.reply(LOOKUP, 200, &meta_payment("BM345A-12"));
+    assert_eq!(send(&world, "meta-payment-captured").await, 200);
+    let holds: Vec<Hold> = order(&world).holds.iter().map(|(hold, _)| *hold).collect();
+    assert_eq!(holds, [Hold::DoublePayment]);
+
+    // In the second: the webhook names that message.
+    let world = billed_natively().await;
+    assert!(world.store.alias(&alias, &bill).await.unwrap());
+    world.happen(&bill, again).await;
+    world.http.reply(LOOKUP, 200, &meta_payment("BM345A-12-2"));
+    let request = signed("meta-payment-captured", |body| {
+        body.replace("\"BM345A-12\"", "\"BM345A-12-2\"")
+    });
+    assert_eq!(post(&world, request).await.status(), 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert_eq!(world.http.left_over(), 0);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::message::{Report, Tag};
 use crate::order::{MessageStatus, Order};
-use crate::payment::{Closed, Found, PaymentMode, PaymentReport};
+use crate::payment::{AttemptStatus, Closed, Found, PaymentMode, PaymentReport};
 use crate::ports::{
     Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
 };
@@ -245,18 +245,48 @@ pub(crate) async fn ask_about<H: HttpSend>(
     asked_as: Option<&ReferenceId>,
 ) -> Result<Found, CallError> {
     match order.terms().mode {
-        PaymentMode::PaymentGateway => {
-            // Native payments are known under the reference of the message they were made in: the latest, unless said otherwise.
-            let reference = asked_as.unwrap_or(&order.message_reference);
-            converse(http, |answers| {
-                ask.channel.lookup_payment(reference, answers)
-            })
-            .await
-        }
+        PaymentMode::PaymentGateway => match asked_as {
+            Some(reference) => ask_channel(http, ask.channel, reference).await,
+            None => ask_about_every_sending(http, order, ask.channel).await,
+        },
         PaymentMode::PaymentLink | PaymentMode::UpiIntent => {
             let request = lookup_request(order);
             converse(http, |answers| ask.gateway.lookup(&request, answers)).await
         }
+    }
+}
+
+async fn ask_channel<H: HttpSend>(
+    http: &H,
+    channel: &dyn Channel,
+    reference: &ReferenceId,
+) -> Result<Found, CallError> {
+    converse(http, |answers| channel.lookup_payment(reference, answers)).await
+}
+
+/// Native payments are known under the reference of the message they were made in, and a bill that was sent again can be paid in
+/// any of its messages, even in two. What one of them says about money counts although another could not be asked about.
+async fn ask_about_every_sending<H: HttpSend>(
+    http: &H,
+    order: &Order,
+    channel: &dyn Channel,
+) -> Result<Found, CallError> {
+    let resent = order.events.iter().rev().filter_map(|r| match &r.event {
+        Event::Resend { reference, .. } => Some(reference),
+        _ => None,
+    });
+    let mut all = Found::default();
+    let mut failure = None;
+    for reference in resent.chain(std::iter::once(&order.key.reference)) {
+        match ask_channel(http, channel, reference).await {
+            Ok(found) => all.reports.extend(found.reports),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let is_money = |r: &PaymentReport| r.status == AttemptStatus::Captured;
+    match failure {
+        Some(failure) if !all.reports.iter().any(is_money) => Err(failure),
+        _ => Ok(all),
     }
 }
 
