@@ -5,7 +5,7 @@ use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Report};
 use chatbill_domain::order::{MessageStatus, Order};
 use chatbill_domain::ports::Queue;
 use chatbill_runtime::batch;
-use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_testkit::builders::{bill, captured, key, reference};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
@@ -409,4 +409,42 @@ async fn after_a_failure_the_rest_of_the_order_waits_its_turn() {
         .answer(SEND, Answer::NotSent("connection refused".to_owned()));
     assert_eq!(send(&world, "two-messages-of-one-order").await.len(), 2);
     assert_eq!(world.http.labels(), [SEND]);
+}
+
+#[tokio::test]
+async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
+    let resend = Event::Resend {
+        number: 2,
+        reference: reference("BM345A-12-2"),
+        to: None,
+    };
+    let second = |event: fn(MessageKey) -> Event| event(MessageKey::Invoice(2));
+    let sent = [
+        second(|message| Event::Try {
+            message,
+            attempt: 1,
+            form: Form::Template,
+            fallback: false,
+        }),
+        second(|message| Event::Sent {
+            message,
+            attempt: 1,
+            id: "wamid.2".to_owned(),
+        }),
+    ];
+    for (went_out, name) in [(false, "BM345A-12"), (true, "BM345A-12-2")] {
+        let world = World::new();
+        let mut history = bill_sent();
+        history.push(resend.clone());
+        if went_out {
+            history.extend(sent.clone());
+        }
+        history.push(Event::Payment(captured(&bill(), "pay_1")));
+        world.order(history).await;
+        world.http.answer(SEND, meta_accepted("wamid.3"));
+        assert!(send(&world, "paid").await.is_empty());
+        let said = said(&world)[0].to_string();
+        let named = format!("\"reference_id\":\"{name}\"");
+        assert!(said.contains(&named), "{said}");
+    }
 }

@@ -8,6 +8,7 @@ use crate::delivery;
 use crate::event::{Event, Once, Recorded};
 use crate::flows::report_given_up;
 use crate::http::{Answer, MAX_CALLS};
+use crate::ids::ReferenceId;
 use crate::message::{
     Checkout, Content, Form, MessageKey, Outgoing, Remedy, SendFailure, Tag, Template,
 };
@@ -464,7 +465,7 @@ fn outgoing<'a>(
     };
     Some(Outgoing {
         to: &order.phone,
-        reference: &order.message_reference,
+        reference: reference(order, &message.key),
         tag,
         bill,
         now,
@@ -477,6 +478,28 @@ fn outgoing<'a>(
         content,
         template,
     })
+}
+
+/// Under which reference the provider knows what the message is about: a bill under its own, news of the order under that of the
+/// latest bill that went out. A resend that has not gone out yet, or never will, is nothing a status could refer to.
+fn reference<'a>(order: &'a Order, key: &MessageKey) -> &'a ReferenceId {
+    if matches!(key, MessageKey::Invoice(_)) {
+        return &order.message_reference;
+    }
+    let sent = order.messages.iter().rev().find_map(|m| match m.key {
+        MessageKey::Invoice(number) if m.sent_at.is_some() => Some(number),
+        _ => None,
+    });
+    order
+        .events
+        .iter()
+        .find_map(|r| match &r.event {
+            Event::Resend {
+                number, reference, ..
+            } if Some(*number) == sent => Some(reference),
+            _ => None,
+        })
+        .unwrap_or(&order.key.reference)
 }
 
 fn checkout<'a>(tenant: &'a Tenant, order: &'a Order) -> Option<Checkout<'a>> {
