@@ -9,6 +9,7 @@
 )]
 
 mod aws;
+mod bench;
 mod build;
 mod checks;
 mod demo;
@@ -41,10 +42,11 @@ cargo xtask <verb>
   test     every test there is
   check    format, lints, dependencies, documentation
   size     size of each function as it is deployed, against xtask/size-limits.json
+  bench    cold start against a bare function, memory, processor time per request
   tools    install the tools and print where they are
   help     this text
 
-options of demo, up, watch and test
+options of demo, up, watch, test and bench
   --aws-port <port>        port of local AWS          (default: a free one)
   --sandbox-port <port>    port of the sandbox        (default: a free one)
   --watch-port <port>      port of the functions under `watch`   (default: a free one)
@@ -78,6 +80,7 @@ fn run() -> Result<()> {
         Verb::Test => suite::run(&procs, &options),
         Verb::Check => checks::run(&procs),
         Verb::Size => size::run(&procs),
+        Verb::Bench => bench::run(&procs, &options),
         Verb::Tools => tools::install_all(&procs),
         Verb::Help => Ok(()),
     }

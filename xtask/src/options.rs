@@ -12,6 +12,7 @@ pub(crate) enum Verb {
     Test,
     Check,
     Size,
+    Bench,
     Tools,
     Help,
 }
@@ -74,6 +75,7 @@ fn verb(word: &str) -> Result<Verb> {
         "test" => Verb::Test,
         "check" => Verb::Check,
         "size" => Verb::Size,
+        "bench" => Verb::Bench,
         "tools" => Verb::Tools,
         "help" => Verb::Help,
         other => {

@@ -17,6 +17,10 @@ use crate::tools::{self, Set};
 /// The environment variable that tells the system tests where the description of the stack is.
 const STACK: &str = "CHATBILL_STACK";
 
+/// The environment variables that tell the store's tests where an emulator of DynamoDB is, and that skipping them is a failure.
+const EMULATOR: &str = "CHATBILL_TEST_DYNAMODB";
+const EMULATOR_REQUIRED: &str = "CHATBILL_REQUIRE_EMULATOR";
+
 pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
     tools::install(
         procs,
@@ -90,7 +94,10 @@ fn cargo_test(procs: &Arc<Procs>, options: &Options, counts: &mut Counts) -> Res
         "--target",
         &host,
     ])
-    .env(STACK, stack);
+    .env(STACK, stack)
+    // The store's conformance suite makes a table of its own there.
+    .env(EMULATOR, local.aws.endpoint())
+    .env(EMULATOR_REQUIRED, "1");
     let tested = report::step("cargo test", || {
         procs.run_lines("cargo test", &mut test, |line| {
             counts.add(line);

@@ -41,6 +41,11 @@ pub fn wait(failed: u32, remedy: Remedy, jitter: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        reason = "small numbers of a test; an overflow panics here"
+    )]
+
     use super::*;
     use proptest::prelude::*;
 

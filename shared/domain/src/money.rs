@@ -137,6 +137,11 @@ impl From<Paise> for Money {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        reason = "small numbers of a test; an overflow panics here"
+    )]
+
     use super::*;
     use proptest::prelude::*;
 

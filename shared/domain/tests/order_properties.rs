@@ -1,4 +1,11 @@
 //! Properties of an order, for any history that vendors and shops can produce.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::unreachable,
+    reason = "a test program: what is not as expected ends the test"
+)]
 
 use chatbill_domain::bill::{Bill, Charge, Customer, Goods, Item};
 use chatbill_domain::contact::Msisdn;

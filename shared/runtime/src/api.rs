@@ -26,7 +26,14 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, internal: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            internal: None,
+        }
     }
 
     /// 400: fields are wrong; all of them are named.
@@ -36,7 +43,10 @@ impl ApiError {
             [one] => one.to_string(),
             many => format!("{} fields are wrong", many.len()),
         };
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail) }
+        Self {
+            errors,
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        }
     }
 
     /// 400: the body or a parameter cannot be read.
@@ -48,7 +58,11 @@ impl ApiError {
     /// 401: no key, or not one of ours. Which of the two is not told.
     #[must_use]
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a valid API key is needed in the x-api-key header")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "a valid API key is needed in the x-api-key header",
+        )
     }
 
     /// 403: the key may not do this.
@@ -70,7 +84,11 @@ impl ApiError {
     /// 405
     #[must_use]
     pub fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path does not take this method",
+        )
     }
 
     /// 409
@@ -107,7 +125,11 @@ impl ApiError {
         Self {
             retry_after: Some(seconds),
             internal: Some(internal.into()),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, "temporarily unavailable; the same request may be sent again")
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                code,
+                "temporarily unavailable; the same request may be sent again",
+            )
         }
     }
 
@@ -116,7 +138,11 @@ impl ApiError {
     pub fn internal(internal: impl Into<String>) -> Self {
         Self {
             internal: Some(internal.into()),
-            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "something went wrong on our side")
+            ..Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "something went wrong on our side",
+            )
         }
     }
 
@@ -130,9 +156,17 @@ impl ApiError {
     #[must_use]
     pub fn into_response(self, request_id: &str) -> Response<Body> {
         if let Some(internal) = &self.internal {
-            tracing::error!(http.status = self.status.as_u16(), code = self.code, "request failed: {internal}");
+            tracing::error!(
+                http.status = self.status.as_u16(),
+                code = self.code,
+                "request failed: {internal}"
+            );
         } else {
-            tracing::info!(http.status = self.status.as_u16(), code = self.code, "request refused");
+            tracing::info!(
+                http.status = self.status.as_u16(),
+                code = self.code,
+                "request refused"
+            );
         }
         let mut problem = json!({
             "type": format!("urn:chatbill:error:{}", self.code),
@@ -160,7 +194,9 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => Self::unavailable("store_unavailable", 2, error.to_string()),
+            StoreError::Unavailable(_) => {
+                Self::unavailable("store_unavailable", 2, error.to_string())
+            }
             StoreError::Corrupt(_) => Self::internal(error.to_string()),
         }
     }
@@ -169,7 +205,9 @@ impl From<StoreError> for ApiError {
 impl From<TenantError> for ApiError {
     fn from(error: TenantError) -> Self {
         match error {
-            TenantError::Unavailable(_) => Self::unavailable("settings_unavailable", 2, error.to_string()),
+            TenantError::Unavailable(_) => {
+                Self::unavailable("settings_unavailable", 2, error.to_string())
+            }
             TenantError::Invalid(_) => Self::internal(error.to_string()),
         }
     }
@@ -181,8 +219,14 @@ pub fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::Text(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, lambda_http::http::HeaderValue::from_static("application/json"));
-    headers.insert("cache-control", lambda_http::http::HeaderValue::from_static("no-store"));
+    headers.insert(
+        CONTENT_TYPE,
+        lambda_http::http::HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        "cache-control",
+        lambda_http::http::HeaderValue::from_static("no-store"),
+    );
     response
 }
 
@@ -201,7 +245,10 @@ pub fn text_response(status: StatusCode, text: impl Into<String>) -> Response<Bo
 /// The request's id, for problems and logs.
 #[must_use]
 pub fn request_id(request: &Request) -> String {
-    request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default()
+    request
+        .lambda_context_ref()
+        .map(|context| context.request_id.clone())
+        .unwrap_or_default()
 }
 
 /// The path's segments, decoded. Works with and without a stage or base path in front, because routes are matched from the end.
@@ -211,7 +258,11 @@ pub fn segments(request: &Request) -> Vec<String> {
         .raw_http_path()
         .split('/')
         .filter(|s| !s.is_empty())
-        .map(|s| percent_encoding::percent_decode_str(s).decode_utf8_lossy().into_owned())
+        .map(|s| {
+            percent_encoding::percent_decode_str(s)
+                .decode_utf8_lossy()
+                .into_owned()
+        })
         .collect()
 }
 
@@ -243,10 +294,15 @@ pub async fn authenticate<T: Tenants>(
     scope: Scope,
 ) -> Result<(Arc<Tenant>, String), ApiError> {
     let mut keys = headers.get_all("x-api-key").iter();
-    let (Some(key), None) = (keys.next(), keys.next()) else { return Err(ApiError::unauthorized()) };
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err(ApiError::unauthorized());
+    };
     let key = key.to_str().map_err(|_| ApiError::unauthorized())?;
     let id = Tenant::named_by(key).ok_or_else(ApiError::unauthorized)?;
-    let tenant = tenants.find(&id).await?.ok_or_else(ApiError::unauthorized)?;
+    let tenant = tenants
+        .find(&id)
+        .await?
+        .ok_or_else(ApiError::unauthorized)?;
     let api_key = tenant.api_key(key).ok_or_else(ApiError::unauthorized)?;
     if !api_key.scopes.contains(&scope) {
         return Err(ApiError::forbidden(scope));

@@ -31,8 +31,16 @@ where
 {
     let mut groups: BTreeMap<String, Vec<SqsMessage>> = BTreeMap::new();
     for message in event.records {
-        let id = message.message_id.clone().filter(|id| !id.is_empty()).ok_or(NoMessageId)?;
-        let group = message.attributes.get("MessageGroupId").cloned().unwrap_or(id);
+        let id = message
+            .message_id
+            .clone()
+            .filter(|id| !id.is_empty())
+            .ok_or(NoMessageId)?;
+        let group = message
+            .attributes
+            .get("MessageGroupId")
+            .cloned()
+            .unwrap_or(id);
         groups.entry(group).or_default().push(message);
     }
     let handler = &handler;
@@ -44,10 +52,13 @@ where
                 failed.push(id);
                 continue;
             }
-            let handled = AssertUnwindSafe(handler(message)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(message.id = id, "a message made the function panic");
-                Handled::Again
-            });
+            let handled = AssertUnwindSafe(handler(message))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    tracing::error!(message.id = id, "a message made the function panic");
+                    Handled::Again
+                });
             if handled == Handled::Again {
                 failed.push(id);
             }
@@ -70,7 +81,9 @@ mod tests {
             .map(|(id, group)| {
                 let mut message = SqsMessage::default();
                 message.message_id = Some((*id).to_owned());
-                message.attributes.insert("MessageGroupId".to_owned(), (*group).to_owned());
+                message
+                    .attributes
+                    .insert("MessageGroupId".to_owned(), (*group).to_owned());
                 message
             })
             .collect();
@@ -83,11 +96,19 @@ mod tests {
         let response = handle(event(messages), |m| async move {
             let id = m.message_id.unwrap();
             assert_ne!(id, "panics", "on purpose");
-            if id == bad { Handled::Again } else { Handled::Done }
+            if id == bad {
+                Handled::Again
+            } else {
+                Handled::Done
+            }
         })
         .await
         .unwrap();
-        response.batch_item_failures.into_iter().map(|f| f.item_identifier).collect()
+        response
+            .batch_item_failures
+            .into_iter()
+            .map(|f| f.item_identifier)
+            .collect()
     }
 
     #[tokio::test]
@@ -99,7 +120,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_one_message_s_failure() {
-        assert_eq!(failures(&[("panics", "a"), ("2", "b")], "none").await, ["panics"]);
+        assert_eq!(
+            failures(&[("panics", "a"), ("2", "b")], "none").await,
+            ["panics"]
+        );
     }
 
     #[tokio::test]

@@ -23,7 +23,13 @@ where
     lambda_http::run(service_fn(|request: Request| {
         let id = request_id(&request);
         let answer = handler(request);
-        async move { Ok::<_, Error>(answer.await.unwrap_or_else(|error| error.into_response(&id))) }
+        async move {
+            Ok::<_, Error>(
+                answer
+                    .await
+                    .unwrap_or_else(|error| error.into_response(&id)),
+            )
+        }
     }))
     .await
 }

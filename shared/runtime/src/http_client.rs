@@ -61,12 +61,17 @@ impl HttpClient {
             request = request.header(*name, value);
         }
         if let Some((content_type, body)) = &call.body {
-            request = request.header("content-type", content_type).body(body.clone());
+            request = request
+                .header("content-type", content_type)
+                .body(body.clone());
         }
         let mut response = request.send().await?;
         let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get("retry-after").and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.trim().parse().ok());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             body.extend_from_slice(&chunk);
@@ -75,7 +80,11 @@ impl HttpClient {
                 break;
             }
         }
-        Ok(HttpReply { status, retry_after, body })
+        Ok(HttpReply {
+            status,
+            retry_after,
+            body,
+        })
     }
 }
 
@@ -86,15 +95,29 @@ impl HttpSend for HttpClient {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             Ok(reply) => {
-                tracing::info!(http.call = call.label, http.status = reply.status, duration_ms, "vendor answered");
+                tracing::info!(
+                    http.call = call.label,
+                    http.status = reply.status,
+                    duration_ms,
+                    "vendor answered"
+                );
                 Answer::Reply(reply)
             }
             Err(error) => {
                 // reqwest's own text names the URL, and a URL can name an order; only the kind is kept.
                 let not_sent = error.is_connect() || error.is_builder();
                 let kind = kind(&error);
-                tracing::warn!(http.call = call.label, duration_ms, not_sent, "vendor did not answer: {kind}");
-                if not_sent { Answer::NotSent(kind.to_owned()) } else { Answer::Lost(kind.to_owned()) }
+                tracing::warn!(
+                    http.call = call.label,
+                    duration_ms,
+                    not_sent,
+                    "vendor did not answer: {kind}"
+                );
+                if not_sent {
+                    Answer::NotSent(kind.to_owned())
+                } else {
+                    Answer::Lost(kind.to_owned())
+                }
             }
         }
     }
@@ -122,7 +145,12 @@ mod tests {
     use wiremock::{Mock, MockServer, ResponseTemplate};
 
     fn call(url: String) -> HttpCall {
-        HttpCall::post_json("test.call", url, "Bearer t".to_owned().into(), &serde_json::json!({"a": 1}))
+        HttpCall::post_json(
+            "test.call",
+            url,
+            "Bearer t".to_owned().into(),
+            &serde_json::json!({"a": 1}),
+        )
     }
 
     fn client() -> HttpClient {
@@ -145,8 +173,14 @@ mod tests {
                 .expect(1)
                 .mount(&server)
                 .await;
-            let answer = client().send(&call(format!("{}/{status}", server.uri()))).await;
-            let expected = HttpReply { status, retry_after: Some(7), body: b"x".to_vec() };
+            let answer = client()
+                .send(&call(format!("{}/{status}", server.uri())))
+                .await;
+            let expected = HttpReply {
+                status,
+                retry_after: Some(7),
+                body: b"x".to_vec(),
+            };
             assert_eq!(answer, Answer::Reply(expected));
         }
     }
@@ -157,7 +191,9 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
         };
-        let answer = client().send(&call(format!("http://127.0.0.1:{port}/"))).await;
+        let answer = client()
+            .send(&call(format!("http://127.0.0.1:{port}/")))
+            .await;
         assert!(matches!(answer, Answer::NotSent(_)), "{answer:?}");
     }
 
@@ -182,7 +218,9 @@ mod tests {
             let _ = socket.read(&mut buffer);
             let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
         });
-        let answer = client().send(&call(format!("http://127.0.0.1:{port}/"))).await;
+        let answer = client()
+            .send(&call(format!("http://127.0.0.1:{port}/")))
+            .await;
         assert!(matches!(answer, Answer::Lost(_)), "{answer:?}");
     }
 
@@ -193,7 +231,9 @@ mod tests {
             .respond_with(ResponseTemplate::new(200).set_body_bytes(vec![b'x'; 3 * LARGEST]))
             .mount(&server)
             .await;
-        let Answer::Reply(reply) = client().send(&call(server.uri())).await else { panic!("no reply") };
+        let Answer::Reply(reply) = client().send(&call(server.uri())).await else {
+            panic!("no reply")
+        };
         assert_eq!(reply.body.len(), LARGEST);
     }
 

@@ -55,9 +55,16 @@ impl Settings {
             tenants_path: get("CHATBILL_TENANTS_PATH", true),
             queue_url: get("CHATBILL_QUEUE_URL", needs.contains(&Need::Queue)),
             dlq_url: get("CHATBILL_DLQ_URL", needs.contains(&Need::DeadLetters)),
-            public_url_parameter: get("CHATBILL_PUBLIC_URL_PARAMETER", needs.contains(&Need::PublicUrl)),
+            public_url_parameter: get(
+                "CHATBILL_PUBLIC_URL_PARAMETER",
+                needs.contains(&Need::PublicUrl),
+            ),
         };
-        if missing.is_empty() { Ok(settings) } else { Err(Missing(missing)) }
+        if missing.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Missing(missing))
+        }
     }
 
     /// This is a laptop, not a deployment.
@@ -73,10 +80,16 @@ mod tests {
 
     #[test]
     fn everything_missing_is_named_at_once() {
-        let error = Settings::from(&[Need::Queue], |name| (name == "CHATBILL_STAGE").then(|| "prod".to_owned()));
+        let error = Settings::from(&[Need::Queue], |name| {
+            (name == "CHATBILL_STAGE").then(|| "prod".to_owned())
+        });
         assert_eq!(
             error.unwrap_err(),
-            Missing(vec!["CHATBILL_TABLE", "CHATBILL_TENANTS_PATH", "CHATBILL_QUEUE_URL"])
+            Missing(vec![
+                "CHATBILL_TABLE",
+                "CHATBILL_TENANTS_PATH",
+                "CHATBILL_QUEUE_URL"
+            ])
         );
     }
 }

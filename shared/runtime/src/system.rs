@@ -13,7 +13,9 @@ impl Clock for SystemClock {
     fn now(&self) -> Millis {
         #[expect(clippy::disallowed_methods, reason = "this is the clock")]
         let now = std::time::SystemTime::now();
-        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         Millis::new(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -30,9 +32,17 @@ impl Random for SystemRandom {
     fn bytes(&self) -> [u8; 16] {
         // Two version-4 UUIDs: six bits of one are fixed, so the halves that are not are used.
         #[expect(clippy::disallowed_methods, reason = "this is the randomness")]
-        let (a, b) = (uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes());
+        let (a, b) = (
+            uuid::Uuid::new_v4().into_bytes(),
+            uuid::Uuid::new_v4().into_bytes(),
+        );
         let mut bytes = [0_u8; 16];
-        let halves = a.iter().skip(9).take(7).chain(b.iter().skip(9).take(7)).chain(a.iter().take(2));
+        let halves = a
+            .iter()
+            .skip(9)
+            .take(7)
+            .chain(b.iter().skip(9).take(7))
+            .chain(a.iter().take(2));
         for (to, from) in bytes.iter_mut().zip(halves) {
             *to = *from;
         }
@@ -49,7 +59,10 @@ mod tests {
         let samples: Vec<[u8; 16]> = (0..64).map(|_| SystemRandom.bytes()).collect();
         for place in 0..16 {
             let first = samples[0][place];
-            assert!(samples.iter().any(|s| s[place] != first), "byte {place} never changes");
+            assert!(
+                samples.iter().any(|s| s[place] != first),
+                "byte {place} never changes"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::connector::{Channel, Gateway};
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
 use crate::flows::apply_webhook::{Askable, apply_found, ask_about};
-use crate::flows::{create_invoice, task};
+use crate::flows::{create_invoice, queue_owed, task};
 use crate::ids::OrderKey;
 use crate::order::{MessageStatus, Order};
 use crate::ports::{
@@ -183,7 +183,13 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
         )
         .await
         {
-            Ok(started) => order = started,
+            Ok(started) => {
+                order = started;
+                // As when the bill is posted: the customer has waited long enough.
+                if let Err(error) = queue_owed(deps.queue, &order).await {
+                    result = Err(CheckError::Vendor(error.to_string()));
+                }
+            }
             Err(create_invoice::CreateError::Store(error)) => return (order, Err(error.into())),
             Err(error) => result = Err(CheckError::Vendor(error.to_string())),
         }
