@@ -1,0 +1,18 @@
+//! System tests on a deployed stack: through the API as a POS, at the sandbox as a customer, in AWS as an operator.
+//!
+//! `CHATBILL_STACK` names the file that describes the stack (`cargo xtask up` writes it). Every test opens a shop of its own,
+//! onboarded as in production, so all of them share the stack and run side by side.
+
+mod aws;
+mod changing;
+mod creating;
+mod delivering;
+mod http;
+mod paying;
+mod receipts;
+mod reconciling;
+mod refusing;
+mod shop;
+mod tenants;
+mod webhooks;
+mod written;

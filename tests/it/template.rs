@@ -1,0 +1,431 @@
+//! `template.yaml` against the code: what the functions need is what they are given, and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
+use serde_json::{Map, Value, json};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+fn source(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// YAML as JSON; a tagged node such as `!Ref Orders` is `{"!Ref": "Orders"}`.
+fn json_of(yaml: &Yaml<'_>) -> Value {
+    match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => json!(value),
+        Yaml::Value(Scalar::Integer(value)) => json!(value),
+        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
+        Yaml::Value(Scalar::String(value)) => json!(value),
+        Yaml::Representation(value, ..) => json!(value),
+        Yaml::Sequence(items) => items.iter().map(json_of).collect(),
+        Yaml::Mapping(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str().unwrap().to_owned(), json_of(value)))
+                .collect(),
+        ),
+        Yaml::Tagged(tag, value) => json!({format!("!{}", tag.suffix): json_of(value)}),
+        Yaml::Alias(_) | Yaml::BadValue => panic!("the template has an unreadable node"),
+    }
+}
+
+struct Template(Value);
+
+impl Template {
+    fn read() -> Self {
+        let text = source("template.yaml");
+        let documents = Yaml::load_from_str(&text).unwrap();
+        assert_eq!(documents.len(), 1);
+        Self(json_of(&documents[0]))
+    }
+
+    fn resources(&self, kind: &str) -> BTreeMap<&str, &Map<String, Value>> {
+        let resources = self.0["Resources"].as_object().unwrap();
+        resources
+            .iter()
+            .filter(|(_, resource)| resource["Type"] == kind)
+            .map(|(name, resource)| {
+                (
+                    name.as_str(),
+                    resource["Properties"]
+                        .as_object()
+                        .unwrap_or_else(|| panic!("{name}")),
+                )
+            })
+            .collect()
+    }
+
+    /// The functions, by the name of their folder, with the name of their resource.
+    fn functions(&self) -> BTreeMap<String, (&str, &Map<String, Value>)> {
+        self.resources("AWS::Serverless::Function")
+            .into_iter()
+            .map(|(resource, properties)| {
+                let uri = properties["CodeUri"].as_str().unwrap();
+                let name = uri
+                    .strip_prefix("target/lambda/")
+                    .and_then(|name| name.strip_suffix('/'))
+                    .unwrap_or_else(|| panic!("{resource}: CodeUri {uri}"));
+                (name.to_owned(), (resource, properties))
+            })
+            .collect()
+    }
+
+    fn variables(&self, function: &Map<String, Value>) -> BTreeSet<String> {
+        let all = self.0.pointer("/Globals/Function/Environment/Variables");
+        let own = function.get("Environment").map(|own| &own["Variables"]);
+        all.into_iter()
+            .chain(own)
+            .flat_map(|variables| variables.as_object().unwrap().keys().cloned())
+            .collect()
+    }
+}
+
+/// The folders of `functions/`.
+fn folders() -> BTreeSet<String> {
+    fs::read_dir(root().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("Cargo.toml").is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+/// The texts between `open` and the next `close`.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    text.split(open)
+        .skip(1)
+        .map(|rest| rest.split_once(close).map_or(rest, |(inside, _)| inside))
+        .collect()
+}
+
+/// Every Rust file below a folder, except tests.
+fn rust_files(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_folder_of_functions_is_deployed_and_nothing_else() {
+    let template = Template::read();
+    let deployed: BTreeSet<String> = template.functions().into_keys().collect();
+    assert_eq!(deployed, folders());
+}
+
+#[test]
+fn a_function_is_given_exactly_the_variables_it_reads() {
+    let template = Template::read();
+    // Such as `queue_url: get("CHATBILL_QUEUE_URL", needs.contains(&Need::Queue))`, whatever its line breaks.
+    let settings: String = source("shared/runtime/src/settings.rs")
+        .split_whitespace()
+        .collect();
+    let variables: Vec<(&str, &str)> = between(&settings, ":get(\"", "),")
+        .into_iter()
+        .map(|call| call.split_once("\",").unwrap())
+        .collect();
+    assert_eq!(variables.len(), 6, "{variables:?}");
+    for (name, (resource, function)) in template.functions() {
+        let main = source(&format!("functions/{name}/src/main.rs"));
+        let needs = between(&main, "Settings::read(&[", "])");
+        assert_eq!(needs.len(), 1, "{name} reads its settings once");
+        let needs: BTreeSet<&str> = needs[0].split(',').map(str::trim).collect();
+        let read: BTreeSet<String> = variables
+            .iter()
+            .filter(|(_, when)| {
+                *when == "true"
+                    || needs
+                        .iter()
+                        .any(|need| !need.is_empty() && when.contains(need))
+            })
+            .map(|(variable, _)| (*variable).to_owned())
+            .collect();
+        assert_eq!(template.variables(function), read, "{resource}");
+    }
+}
+
+#[test]
+fn a_failed_message_of_a_batch_comes_again_alone_and_no_sooner_than_its_try_can_end() {
+    let template = Template::read();
+    let functions = template.functions();
+    let (_, send_status) = &functions["send-status"];
+    let trigger = &send_status["Events"]["Deliveries"]["Properties"];
+    assert_eq!(
+        trigger["FunctionResponseTypes"],
+        json!(["ReportBatchItemFailures"])
+    );
+    assert_eq!(trigger["Queue"], json!({"!GetAtt": "Deliveries.Arn"}));
+    let timeout = send_status["Timeout"].as_i64().unwrap();
+    let queues = template.resources("AWS::SQS::Queue");
+    let visibility = queues["Deliveries"]["VisibilityTimeout"].as_i64().unwrap();
+    assert!(visibility >= 6 * timeout, "{visibility} s for {timeout} s");
+}
+
+#[test]
+fn what_cannot_be_delivered_ends_in_a_dead_letter_queue_that_keeps_it_for_14_days() {
+    let template = Template::read();
+    let queues = template.resources("AWS::SQS::Queue");
+    let redrive = &queues["Deliveries"]["RedrivePolicy"];
+    assert_eq!(
+        redrive["deadLetterTargetArn"],
+        json!({"!GetAtt": "DeadDeliveries.Arn"})
+    );
+    assert!(redrive["maxReceiveCount"].as_i64().unwrap() > 1);
+    for (name, queue) in queues {
+        assert_eq!(queue["FifoQueue"], json!(true), "{name}");
+        assert_eq!(
+            queue["MessageRetentionPeriod"],
+            json!(14 * 24 * 3600),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn no_role_may_do_everything_or_act_on_everything() {
+    fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) => found.push(text),
+            Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+            Value::Object(fields) => fields.values().for_each(|field| texts(field, found)),
+            _ => {}
+        }
+    }
+    let template = Template::read();
+    let mut statements = Vec::new();
+    for (name, role) in template.resources("AWS::IAM::Role") {
+        for policy in role["Policies"].as_array().unwrap() {
+            statements.push((name, &policy["PolicyDocument"]["Statement"]));
+        }
+    }
+    for (name, policy) in template.resources("AWS::IAM::ManagedPolicy") {
+        statements.push((name, &policy["PolicyDocument"]["Statement"]));
+    }
+    assert_eq!(statements.len(), folders().len() + 1);
+    for (name, list) in statements {
+        for statement in list.as_array().unwrap() {
+            // A statement with a condition on the account's features is the second branch of an `!If`.
+            let statement = statement
+                .get("!If")
+                .map_or(statement, |branches| &branches[1]);
+            let mut actions = Vec::new();
+            texts(&statement["Action"], &mut actions);
+            assert!(!actions.is_empty(), "{name}");
+            for action in actions {
+                assert!(!action.contains('*'), "{name} may {action}");
+            }
+            let mut resources = Vec::new();
+            texts(&statement["Resource"], &mut resources);
+            assert!(!resources.is_empty(), "{name}");
+            for resource in resources {
+                // The tenants of one stage are the only things that have no names yet.
+                let stars = resource.replace("/tenants/*", "").matches('*').count();
+                assert_eq!(stars, 0, "{name} may act on {resource}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_routes_are_those_of_the_design_and_only_webhooks_and_receipts_need_no_key() {
+    let template = Template::read();
+    let mut routes = BTreeSet::new();
+    for (name, (resource, function)) in template.functions() {
+        for event in function["Events"]
+            .as_object()
+            .into_iter()
+            .flat_map(Map::values)
+        {
+            let route = &event["Properties"];
+            if event["Type"] != "Api" {
+                continue;
+            }
+            assert_eq!(route["RestApiId"], json!({"!Ref": "Api"}), "{resource}");
+            let open = route.pointer("/Auth/ApiKeyRequired") == Some(&json!(false));
+            routes.insert(format!(
+                "{} {} {name}{}",
+                route["Method"].as_str().unwrap(),
+                route["Path"].as_str().unwrap(),
+                if open { " open" } else { "" }
+            ));
+        }
+    }
+    let api = template.resources("AWS::Serverless::Api");
+    assert_eq!(api["Api"]["Auth"]["ApiKeyRequired"], json!(true));
+    let wanted = [
+        "GET /invoices/{reference_id} order",
+        "GET /invoices/{reference_id}/refunds refund",
+        "GET /r/{token} receipt open",
+        "GET /r/{token}/pay receipt open",
+        "GET /r/{token}/qr.png receipt open",
+        "GET /webhooks/meta/{tenant_id} pg-webhook open",
+        "POST /invoices create-invoice",
+        "POST /invoices/{reference_id}/refunds refund",
+        "POST /invoices/{reference_id}/resend order",
+        "POST /invoices/{reference_id}/status order",
+        // A fixed path hides the one with a placeholder for every method.
+        "POST /webhooks/meta/{tenant_id} pg-webhook open",
+        "POST /webhooks/{source}/{tenant_id} pg-webhook open",
+    ];
+    assert_eq!(routes, wanted.into_iter().map(str::to_owned).collect());
+}
+
+#[test]
+fn table_and_index_have_the_keys_the_store_writes() {
+    let template = Template::read();
+    let table = template.resources("AWS::DynamoDB::Table")["Orders"];
+    let keys = |schema: &Value| -> Vec<(String, String)> {
+        let text = |key: &Value, name: &str| key[name].as_str().unwrap().to_owned();
+        schema
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| (text(key, "AttributeName"), text(key, "KeyType")))
+            .collect()
+    };
+    let pair = |hash: &str, range: &str| {
+        vec![
+            (hash.to_owned(), "HASH".to_owned()),
+            (range.to_owned(), "RANGE".to_owned()),
+        ]
+    };
+    assert_eq!(keys(&table["KeySchema"]), pair("reference_id", "record"));
+    let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
+    assert_eq!(indexes.len(), 1);
+    assert_eq!(keys(&indexes[0]["KeySchema"]), pair("due_shard", "due_at"));
+
+    // The store's own words for them.
+    let item = source("shared/store/src/item.rs");
+    let orders = source("shared/store/src/orders.rs");
+    let index = indexes[0]["IndexName"].as_str().unwrap();
+    assert!(orders.contains(&format!("const DUE_INDEX: &str = \"{index}\";")));
+    for name in ["reference_id", "record"] {
+        assert!(item.contains(&format!("\"{name}\".to_owned()")), "{name}");
+    }
+    for name in ["due_shard", "due_at"] {
+        assert!(orders.contains(name), "{name}");
+    }
+    let ttl = table["TimeToLiveSpecification"]["AttributeName"]
+        .as_str()
+        .unwrap();
+    assert!(orders.contains(ttl), "{ttl}");
+}
+
+/// Events whose alarms stand ready for what is not built yet: asking a gateway for a refund.
+const TO_COME: [&str; 1] = ["refund_unknown"];
+
+#[test]
+fn an_event_that_is_logged_is_no_longer_to_come() {
+    let mut code = Vec::new();
+    for part in ["domain", "gateways", "channels", "store", "runtime"] {
+        rust_files(&root().join("shared").join(part).join("src"), &mut code);
+    }
+    rust_files(&root().join("functions"), &mut code);
+    for event in TO_COME {
+        let logged = format!("event = \"{event}\"");
+        assert!(!code.iter().any(|text| text.contains(&logged)), "{event}");
+    }
+}
+
+#[test]
+fn every_alarm_waits_for_an_event_that_a_function_of_that_log_writes() {
+    let template = Template::read();
+    let functions = template.functions();
+    let mut shared = Vec::new();
+    for part in ["domain", "gateways", "channels", "store", "runtime"] {
+        rust_files(&root().join("shared").join(part).join("src"), &mut shared);
+    }
+    let filters = template.resources("AWS::Logs::MetricFilter");
+    let mut counted = BTreeSet::new();
+    for (name, filter) in &filters {
+        let pattern = filter["FilterPattern"].as_str().unwrap();
+        let event = pattern
+            .strip_prefix("{ $.fields.event = \"")
+            .and_then(|rest| rest.strip_suffix("\" }"))
+            .unwrap_or_else(|| panic!("{name}: {pattern}"));
+        let group = filter["LogGroupName"]["!Ref"].as_str().unwrap();
+        let resource = group.strip_suffix("Logs").unwrap();
+        let function = functions
+            .iter()
+            .find(|(_, (found, _))| *found == resource)
+            .map_or_else(
+                || panic!("{name}: {group} is no function's log"),
+                |(name, _)| name,
+            );
+        let metric = filter["MetricTransformations"][0]["MetricName"]
+            .as_str()
+            .unwrap();
+        counted.insert(metric);
+        if TO_COME.contains(&event) {
+            continue;
+        }
+        let mut own = shared.clone();
+        rust_files(
+            &root().join("functions").join(function).join("src"),
+            &mut own,
+        );
+        let logged = format!("event = \"{event}\"");
+        assert!(
+            own.iter().any(|text| text.contains(&logged)),
+            "{name}: {function} never logs {event}"
+        );
+    }
+    // A metric that nobody watches, or an alarm on a metric that nobody counts, would be silent.
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    let watched: BTreeSet<&str> = alarms
+        .values()
+        .filter(|alarm| alarm["Namespace"] == json!({"!Sub": "chatbill/${Stage}"}))
+        .map(|alarm| alarm["MetricName"].as_str().unwrap())
+        .collect();
+    assert_eq!(watched, counted);
+    assert!(!filters.is_empty());
+}
+
+#[test]
+fn what_an_alarm_should_know_of_is_counted_in_the_log_of_every_function_that_can_write_it() {
+    let template = Template::read();
+    let filters = template.resources("AWS::Logs::MetricFilter");
+    let counted: BTreeSet<(String, String)> = filters
+        .values()
+        .map(|filter| {
+            let pattern = filter["FilterPattern"].as_str().unwrap();
+            let event = between(pattern, "\"", "\"")[0].to_owned();
+            (
+                filter["LogGroupName"]["!Ref"].as_str().unwrap().to_owned(),
+                event,
+            )
+        })
+        .collect();
+    // Which use case each function runs is in its handler; what the use cases log is in theirs.
+    let wanted = [
+        ("PgWebhookLogs", "webhook_refused"),
+        ("PgWebhookLogs", "webhook_unreadable"),
+        ("CreateInvoiceLogs", "order_held"),
+        ("PgWebhookLogs", "order_held"),
+        ("ReconcileLogs", "order_held"),
+        ("SendStatusLogs", "message_given_up"),
+        ("PgWebhookLogs", "message_given_up"),
+        ("ReconcileLogs", "tenant_broken"),
+        ("SendStatusLogs", "tenant_broken"),
+    ];
+    for (group, event) in wanted {
+        assert!(
+            counted.contains(&(group.to_owned(), event.to_owned())),
+            "{event} in {group} raises no alarm"
+        );
+    }
+}
