@@ -4,20 +4,21 @@
 //! order status template, onboarding; copies of October 2025 to May 2026) and "Error codes". What they leave open is
 //! decided here and said so.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::order_details::{self, Leniency, Order, Payment};
+use super::order_details::{Leniency, Payment};
+use super::whatsapp::{
+    Configuration, Content, NoRefund, Phones, Refund, RefundsEnd, Refusal, Strictness, Tapped,
+    Template, check_media, digits_of, read_interactive, read_template, strict, wa_id,
+};
 use super::{Act, Outcome, Refused, Vendor, merged, wanted};
 use crate::desk::{Desk, HookDraft, Mirror};
 use crate::http::{Answer, Call};
 use crate::sign::hmac_sha256_hex;
-use crate::strict::{Fields, Problem};
-
-/// "Customer service window": 24 hours from the customer's last message.
-const WINDOW: i64 = 24 * 60 * 60;
+use crate::strict::Fields;
 
 const OPERATIONS: &[&str] = &[
     "send_message.order_details",
@@ -58,75 +59,6 @@ enum WindowError {
     Sync,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-enum Strictness {
-    #[default]
-    Lenient,
-    Strict,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-enum RefundsEnd {
-    #[default]
-    Processed,
-    Pending,
-    Failed,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Configuration {
-    configuration_name: String,
-    provider_name: String,
-    #[serde(default)]
-    provider_mid: Option<String>,
-    #[serde(default)]
-    merchant_vpa: Option<String>,
-    #[serde(default = "active")]
-    status: String,
-    /// The sandbox's own account of the gateway where these payments show as well, e.g. a Razorpay key id.
-    #[serde(default)]
-    gateway_account: Option<String>,
-}
-
-fn active() -> String {
-    "Active".to_owned()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum TemplateKind {
-    OrderDetails,
-    OrderStatus,
-    Body,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Template {
-    name: String,
-    language: String,
-    kind: TemplateKind,
-    /// Variables of the body.
-    #[serde(default)]
-    variables: usize,
-    /// `text`, `image`, `video` or `document`, when the header has a variable.
-    #[serde(default)]
-    header: Option<String>,
-    /// Whether it has a button whose URL ends in a variable.
-    #[serde(default)]
-    url_button: bool,
-    /// `APPROVED`, `PENDING`, `REJECTED`, `PAUSED` or `DISABLED`.
-    #[serde(default = "approved")]
-    status: String,
-}
-
-fn approved() -> String {
-    "APPROVED".to_owned()
-}
-
 /// An account, as `POST /_control/accounts` gives it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,16 +96,13 @@ fn display_phone_number() -> String {
     "918045210677".to_owned()
 }
 
-fn strict() -> Strictness {
-    Strictness::Strict
-}
-
 impl Account {
     fn leniency(&self) -> Leniency {
         Leniency {
             importer_fields: self.importer_fields == Strictness::Lenient,
             legacy_payment: self.legacy_payment,
             upi_link_params: self.upi_link_params == Strictness::Lenient,
+            totals: false,
         }
     }
 }
@@ -192,55 +121,6 @@ struct Message {
     body: Value,
 }
 
-/// One attempt of a customer to pay inside WhatsApp.
-#[derive(Debug, Clone)]
-struct Transaction {
-    id: String,
-    pg_id: String,
-    gateway: String,
-    status: &'static str,
-    method: String,
-    amount: i64,
-    at: i64,
-    error: Option<Value>,
-    refunds: Vec<Refund>,
-}
-
-#[derive(Debug, Clone)]
-struct Refund {
-    id: String,
-    amount: i64,
-    speed: String,
-    /// In the words of the refund call: pending, completed, failed.
-    status: &'static str,
-    at: i64,
-}
-
-/// An order a customer has on the phone.
-#[derive(Debug, Clone)]
-struct Placed {
-    order: Order,
-    account: String,
-    to: String,
-    status: String,
-    transactions: Vec<Transaction>,
-}
-
-impl Placed {
-    fn captured(&self) -> Option<&Transaction> {
-        self.transactions
-            .iter()
-            .find(|transaction| transaction.status == "success")
-    }
-
-    fn extras(&self) -> Map<String, Value> {
-        match &self.order.payment {
-            Payment::Gateway { extras, .. } => extras.clone(),
-            _ => Map::new(),
-        }
-    }
-}
-
 /// Meta.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
@@ -249,40 +129,7 @@ pub(crate) struct Meta {
     said: BTreeMap<String, Value>,
     messages: BTreeMap<String, Message>,
     order_of_arrival: Vec<String>,
-    /// By business account and reference: "unique per order_details message" of a business.
-    orders: BTreeMap<(String, String), Placed>,
-    /// Until when a customer's window is open, by phone number id and customer.
-    windows: HashMap<(String, String), i64>,
-    unreachable: HashSet<String>,
-}
-
-/// What a caller did wrong, in Meta's numbers.
-#[derive(Debug)]
-struct Refusal {
-    code: i64,
-    details: String,
-}
-
-impl Refusal {
-    fn new(code: i64, details: impl Into<String>) -> Self {
-        Self {
-            code,
-            details: details.into(),
-        }
-    }
-}
-
-impl From<Problem> for Refusal {
-    /// "Error codes": 131008 a required parameter is missing, 131009 a value is not valid, 100 unsupported or misspelled
-    /// parameters (and, seen in practice, wrong JSON types).
-    fn from(problem: Problem) -> Self {
-        match problem {
-            Problem::Unknown { path } => Self::new(100, format!("Unexpected key \"{path}\"")),
-            Problem::Missing { path } => Self::new(131_008, format!("{path} is required")),
-            Problem::Type { path, wanted } => Self::new(100, format!("{path} must be {wanted}")),
-            Problem::Value { path, why } => Self::new(131_009, format!("{path} {why}")),
-        }
-    }
+    phones: Phones,
 }
 
 /// HTTP status and message of Meta's codes ("Error codes").
@@ -396,25 +243,6 @@ fn ascii_json(value: &Value) -> Vec<u8> {
         }
     }
     out.into_bytes()
-}
-
-fn digits_of(phone: &str) -> String {
-    phone.chars().filter(char::is_ascii_digit).collect()
-}
-
-/// The number Meta sends to. "Phone number formats": without country code the business's own is put in front.
-fn wa_id(to: &str) -> Result<String, Refusal> {
-    let allowed = to
-        .chars()
-        .all(|character| character.is_ascii_digit() || "+-() ".contains(character));
-    let digits = digits_of(to);
-    if !allowed || !(7..=15).contains(&digits.len()) {
-        return Err(Refusal::new(131_009, "to is not a valid phone number"));
-    }
-    if !to.starts_with('+') && digits.len() <= 10 {
-        return Ok(format!("91{digits}"));
-    }
-    Ok(digits)
 }
 
 impl Vendor for Meta {
@@ -577,49 +405,9 @@ impl Vendor for Meta {
     }
 
     fn mirror(&mut self, mirror: &Mirror, desk: &mut Desk) {
-        let Mirror::Refund {
-            from,
-            payment_id,
-            refund_id,
-            amount,
-            status,
-        } = mirror
-        else {
-            return;
-        };
-        if *from == "meta" {
-            return;
+        if let Some(key) = self.phones.hear("meta", mirror, desk.now()) {
+            self.emit_payment(&key, desk);
         }
-        let status = match *status {
-            "processed" => "completed",
-            other => other,
-        };
-        let at = desk.now();
-        let found = self.orders.iter_mut().find_map(|(key, placed)| {
-            placed
-                .transactions
-                .iter_mut()
-                .find(|transaction| transaction.pg_id == *payment_id)
-                .map(|transaction| (key.clone(), transaction))
-        });
-        let Some((key, transaction)) = found else {
-            return;
-        };
-        match transaction
-            .refunds
-            .iter_mut()
-            .find(|refund| refund.id == *refund_id)
-        {
-            Some(refund) => refund.status = status,
-            None => transaction.refunds.push(Refund {
-                id: refund_id.clone(),
-                amount: *amount,
-                speed: "normal".to_owned(),
-                status,
-                at,
-            }),
-        }
-        self.emit_payment(&key, desk);
     }
 
     fn settle_refund(
@@ -629,33 +417,8 @@ impl Vendor for Meta {
         _speed: Option<&str>,
         desk: &mut Desk,
     ) -> Result<Value, Refused> {
-        let status = match status {
-            "processed" => "completed",
-            "failed" => "failed",
-            _ => return Err(Refused::invalid("status must be processed or failed")),
-        };
-        let (key, refund) = self
-            .orders
-            .iter_mut()
-            .find_map(|(key, placed)| {
-                placed
-                    .transactions
-                    .iter_mut()
-                    .flat_map(|transaction| transaction.refunds.iter_mut())
-                    .find(|refund| refund.id == id)
-                    .map(|refund| (key.clone(), refund))
-            })
-            .ok_or_else(|| Refused::unknown(format!("no refund {id:?}")))?;
-        if refund.status != "pending" {
-            return Err(Refused::conflict(
-                "not_pending",
-                format!("the refund is {}", refund.status),
-            ));
-        }
-        refund.status = status;
-        let amount = refund.amount;
+        let (key, status) = self.phones.settle("meta", id, status, desk)?;
         self.emit_payment(&key, desk);
-        self.tell_refund(&key, id, amount, status, desk);
         Ok(json!({"id": id, "status": status}))
     }
 
@@ -728,16 +491,7 @@ impl Vendor for Meta {
     }
 
     fn set_phone(&mut self, phone: &str, request: &Value) {
-        let phone = digits_of(phone);
-        match request.get("whatsapp").and_then(Value::as_bool) {
-            Some(false) => {
-                self.unreachable.insert(phone);
-            }
-            Some(true) => {
-                self.unreachable.remove(&phone);
-            }
-            None => {}
-        }
+        self.phones.set(phone, request);
     }
 }
 
@@ -825,17 +579,6 @@ fn draft(
     })
 }
 
-/// What a message carries, once it is known to be right.
-#[derive(Debug)]
-enum Content {
-    Order(Order),
-    Status {
-        reference_id: String,
-        status: String,
-    },
-    Plain,
-}
-
 impl Meta {
     /// `POST /{phone_number_id}/messages`.
     fn send(&mut self, account: &Account, call: &Call, desk: &mut Desk) -> Result<Answer, Refusal> {
@@ -882,8 +625,19 @@ impl Meta {
             }
         }
         let content = match kind {
-            "interactive" => read_interactive(&fields, account, desk.now())?,
-            "template" => read_template(&fields, account, desk.now())?,
+            "interactive" => read_interactive(
+                fields.need("interactive")?,
+                kind,
+                desk.now(),
+                account.leniency(),
+            )?,
+            "template" => read_template(
+                fields.need("template")?,
+                kind,
+                &account.templates,
+                desk.now(),
+                account.leniency(),
+            )?,
             "text" => {
                 let text = fields.need_object("text", &["body", "preview_url"])?;
                 text.need_text("body", 4096)?;
@@ -897,22 +651,10 @@ impl Meta {
                 Content::Plain
             }
         };
-        if let Content::Order(order) = &content {
-            // No copy of the documents says what a second message with the same reference gets; "unique per order_details
-            // message" makes its value invalid. A message that failed never made an order, so it does not use one up.
-            let key = (account.waba_id.clone(), order.reference_id.clone());
-            if self.orders.contains_key(&key) {
-                return Err(Refusal::new(
-                    131_009,
-                    "reference_id must be unique for each order_details message",
-                ));
-            }
-        }
-        let window = (account.phone_number_id.clone(), customer.clone());
+        self.phones.check_unused(&account.waba_id, &content)?;
         let is_open = self
-            .windows
-            .get(&window)
-            .is_some_and(|until| *until > desk.now());
+            .phones
+            .is_open(&account.phone_number_id, &customer, desk.now());
         let needs_window = kind != "template" && !is_open;
         if needs_window && account.window_error == WindowError::Sync {
             return Err(Refusal::new(
@@ -927,10 +669,17 @@ impl Meta {
                 131_047,
                 "Message failed to send because more than 24 hours have passed since the customer last replied to this number.",
             ))
-        } else if self.unreachable.contains(&customer) {
+        } else if !self.phones.is_reachable(&customer) {
             Some(hook_error(131_026, "Message Undeliverable."))
         } else {
-            self.apply(account, &customer, &content)
+            self.phones
+                .apply(
+                    &account.waba_id,
+                    &account.phone_number_id,
+                    &customer,
+                    &content,
+                )
+                .map(|refusal| hook_error(refusal.code, &refusal.details))
         };
         let reference_id = match content {
             Content::Order(order) => Some(order.reference_id),
@@ -975,54 +724,6 @@ impl Meta {
             Some(reference) => answer.about(reference),
             None => answer,
         })
-    }
-
-    /// What an accepted message does to the order it is about, or the error that is reported later.
-    fn apply(&mut self, account: &Account, customer: &str, content: &Content) -> Option<Value> {
-        match content {
-            Content::Plain => None,
-            Content::Order(order) => {
-                let key = (account.waba_id.clone(), order.reference_id.clone());
-                self.orders.insert(
-                    key,
-                    Placed {
-                        order: order.clone(),
-                        account: account.phone_number_id.clone(),
-                        to: customer.to_owned(),
-                        status: "pending".to_owned(),
-                        transactions: Vec::new(),
-                    },
-                );
-                None
-            }
-            Content::Status {
-                reference_id,
-                status,
-            } => {
-                let key = (account.waba_id.clone(), reference_id.clone());
-                // An unknown reference has no documented error; the order it names has no state to be left.
-                let Some(placed) = self.orders.get_mut(&key) else {
-                    return Some(hook_error(2046, "No order has this reference_id."));
-                };
-                if !order_details::may_become(&placed.status, status) {
-                    return Some(hook_error(
-                        2046,
-                        &format!("The order is {} and cannot become {status}.", placed.status),
-                    ));
-                }
-                // "The status update will fail if there is already a successful or pending payment": only payments Meta
-                // sees, those of a gateway.
-                let is_paid = placed
-                    .transactions
-                    .iter()
-                    .any(|transaction| transaction.status != "failed");
-                if status == "canceled" && is_paid {
-                    return Some(hook_error(2047, "The order has been paid."));
-                }
-                placed.status.clone_from(status);
-                None
-            }
-        }
     }
 
     fn report(&mut self, id: &str, status: &'static str, error: Option<Value>, desk: &mut Desk) {
@@ -1075,9 +776,9 @@ impl Meta {
             None => self.accounts.values().next(),
         }
         .ok_or_else(|| Refused::unknown("no such Meta account"))?;
-        let until = desk.now().saturating_add(WINDOW);
-        self.windows
-            .insert((account.phone_number_id.clone(), phone.clone()), until);
+        let until = self
+            .phones
+            .open_window(&account.phone_number_id, &phone, desk.now());
         let id = format!("wamid.HBgM{}", desk.id(44));
         let name = wanted(request, "name").unwrap_or("Pallavi");
         let text = wanted(request, "text").unwrap_or("Hi");
@@ -1129,140 +830,27 @@ impl Meta {
 
     /// A customer taps Pay.
     fn pay(&mut self, act: Act, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
-        let reference = wanted(request, "reference_id")
-            .ok_or_else(|| Refused::invalid("reference_id is missing"))?;
-        let (key, placed) = self
-            .orders
-            .iter_mut()
-            .find(|((_, found), placed)| {
-                found == reference
-                    && wanted(request, "account").is_none_or(|account| account == placed.account)
-            })
-            .ok_or_else(|| Refused::unknown(format!("no order {reference:?} on any phone")))?;
-        if placed.status == "canceled" {
-            return Err(Refused::conflict("order_canceled", "the order is canceled"));
-        }
-        let late = request.get("late") == Some(&Value::Bool(true));
-        if placed.order.expires_at.is_some_and(|at| at <= desk.now()) && !late {
-            return Err(Refused::conflict("order_expired", "the order has expired"));
-        }
-        let (gateway, configuration, is_web_only) = match &placed.order.payment {
-            Payment::Link(link) => return Ok(Outcome::Follow(link.clone())),
-            Payment::UpiIntent(link) => {
-                // "UPI intent": Meta sends no payment signal; the gateway that owns the link does.
-                return Ok(Outcome::Done(json!({
-                    "vendor": "meta", "reference_id": reference, "upi_link": link, "signal": "none",
-                })));
+        let accounts = &self.accounts;
+        let configurations = |id: &str| {
+            accounts
+                .get(id)
+                .map_or(&[][..], |account| account.configurations.as_slice())
+        };
+        match self
+            .phones
+            .tap("meta", act, request, configurations, desk)?
+        {
+            Tapped::Attempted(key, done) => {
+                self.emit_payment(&key, desk);
+                Ok(Outcome::Done(done))
             }
-            Payment::Gateway {
-                gateway,
-                configuration,
-                is_web_only,
-                ..
-            } => (gateway.clone(), configuration.clone(), *is_web_only),
-        };
-        let connected = self.accounts.get(&placed.account).and_then(|account| {
-            account.configurations.iter().find(|found| {
-                found.configuration_name == configuration
-                    && found.provider_name.eq_ignore_ascii_case(&gateway)
-                    && found.status == "Active"
-            })
-        });
-        let Some(connected) = connected else {
-            return Err(Refused::conflict(
-                "cannot_pay",
-                format!("no active {gateway} configuration is called {configuration:?}"),
-            ));
-        };
-        if placed.captured().is_some() {
-            return Err(Refused::conflict("already_paid", "the order is paid"));
-        }
-        let method = wanted(request, "method").unwrap_or("upi");
-        if method == "upi" && placed.order.total > order_details::UPI_CAP && !is_web_only {
-            return Err(Refused::conflict(
-                "over_the_upi_cap",
-                "UPI takes 5,00,000 rupees at most",
-            ));
-        }
-        let amount = request
-            .get("amount")
-            .and_then(Value::as_i64)
-            .unwrap_or(placed.order.total);
-        let (status, error) = match act {
-            Act::Pay => ("success", None),
-            Act::Fail => (
-                "failed",
-                Some(
-                    json!({"code": "payment_failed", "reason": "The payment was declined by the bank."}),
-                ),
-            ),
-            _ => (
-                "failed",
-                Some(
-                    json!({"code": "payment_cancelled", "reason": "The payment was cancelled by the user."}),
-                ),
-            ),
-        };
-        let transaction = Transaction {
-            id: format!("order_{}", desk.id(14)),
-            pg_id: format!("pay_{}", desk.id(14)),
-            gateway,
-            status,
-            method: method.to_owned(),
-            amount,
-            at: desk.now(),
-            error,
-            refunds: Vec::new(),
-        };
-        let done = json!({
-            "vendor": "meta", "reference_id": reference, "status": status, "amount": amount,
-            "transaction_id": transaction.id, "pg_transaction_id": transaction.pg_id,
-        });
-        if let Some(account) = &connected.gateway_account {
-            desk.mirrors.push(Mirror::Payment {
-                gateway: transaction.gateway.clone(),
-                account: account.clone(),
-                order_id: transaction.id.clone(),
-                payment_id: transaction.pg_id.clone(),
-                amount,
-                method: transaction.method.clone(),
-                is_paid: status == "success",
-                extras: placed.extras(),
-            });
-        }
-        placed.transactions.push(transaction);
-        let key = key.clone();
-        self.emit_payment(&key, desk);
-        Ok(Outcome::Done(done))
-    }
-
-    /// Tells the gateway of a refund asked for here.
-    fn tell_refund(
-        &self,
-        key: &(String, String),
-        id: &str,
-        amount: i64,
-        status: &'static str,
-        desk: &mut Desk,
-    ) {
-        if let Some(transaction) = self.orders.get(key).and_then(Placed::captured) {
-            desk.mirrors.push(Mirror::Refund {
-                from: "meta",
-                payment_id: transaction.pg_id.clone(),
-                refund_id: id.to_owned(),
-                amount,
-                status: if status == "completed" {
-                    "processed"
-                } else {
-                    status
-                },
-            });
+            Tapped::Elsewhere(outcome) => Ok(outcome),
         }
     }
 
     /// The payment status webhook about an order's last transaction ("Payment gateway", payment webhooks).
     fn emit_payment(&mut self, key: &(String, String), desk: &mut Desk) {
-        let Some(placed) = self.orders.get(key) else {
+        let Some(placed) = self.phones.orders.get(key) else {
             return;
         };
         let (Some(transaction), Some(account)) = (
@@ -1321,7 +909,7 @@ impl Meta {
     /// `GET /{phone_number_id}/payments/{configuration_name}/{reference_id}`.
     fn lookup(&self, account: &Account, configuration: &str, reference: &str) -> Answer {
         let key = (account.waba_id.clone(), reference.to_owned());
-        let Some(placed) = self.orders.get(&key) else {
+        let Some(placed) = self.phones.orders.get(&key) else {
             return lookup_error().about(reference);
         };
         let fits = matches!(
@@ -1415,50 +1003,30 @@ impl Meta {
                 )
             })?;
         let key = (account.waba_id.clone(), reference.to_owned());
-        let unknown = || {
-            Refusal::new(
-                131_009,
-                "no payment with this reference_id and payment_config_id",
+        let refund = self
+            .phones
+            .refund(
+                "meta",
+                &key,
+                configuration,
+                value,
+                (speed, account.refunds),
+                desk,
             )
-        };
-        let placed = self.orders.get_mut(&key).ok_or_else(unknown)?;
-        if !matches!(&placed.order.payment, Payment::Gateway { configuration: found, .. } if found == configuration)
-        {
-            return Err(unknown());
-        }
-        let transaction = placed
-            .transactions
-            .iter_mut()
-            .find(|transaction| transaction.status == "success")
-            .ok_or_else(unknown)?;
-        let refunded = transaction
-            .refunds
-            .iter()
-            .filter(|refund| refund.status != "failed")
-            .fold(0_i64, |sum, refund| sum.saturating_add(refund.amount));
-        if refunded.saturating_add(value) > transaction.amount {
-            return Err(Refusal::new(
-                131_009,
-                "amount is more than what is left of the payment",
-            ));
-        }
-        let refund = Refund {
-            id: format!("rfnd_{}", desk.id(14)),
-            amount: value,
-            speed: speed.to_owned(),
-            status: match account.refunds {
-                RefundsEnd::Processed => "completed",
-                RefundsEnd::Pending => "pending",
-                RefundsEnd::Failed => "failed",
-            },
-            at: desk.now(),
-        };
+            .map_err(|why| {
+                Refusal::new(
+                    131_009,
+                    match why {
+                        NoRefund::Unknown => {
+                            "no payment with this reference_id and payment_config_id"
+                        }
+                        NoRefund::TooMuch => "amount is more than what is left of the payment",
+                    },
+                )
+            })?;
         let shown =
             json!({"id": refund.id, "status": refund.status, "speed_processed": refund.speed});
-        let (id, status) = (refund.id.clone(), refund.status);
-        transaction.refunds.push(refund);
         self.emit_payment(&key, desk);
-        self.tell_refund(&key, &id, value, status, desk);
         Ok(Answer::json(200, &shown).about(reference))
     }
 }
@@ -1523,281 +1091,4 @@ fn planned_error(planned: Value) -> Value {
         error.extend(planned);
     }
     error
-}
-
-fn check_media(media: &Fields<'_>) -> Result<(), Refusal> {
-    match (media.text("link", 2048)?, media.text("id", 512)?) {
-        (Some(link), None) => {
-            if link.starts_with("https://") || link.starts_with("http://127.0.0.1:") {
-                Ok(())
-            } else {
-                Err(Refusal::new(
-                    131_009,
-                    format!("{} must be an https URL", media.at("link")),
-                ))
-            }
-        }
-        (None, Some(_)) => Ok(()),
-        (None, None) => Err(Refusal::new(
-            131_008,
-            format!("{} or id is required", media.at("link")),
-        )),
-        (Some(_), Some(_)) => Err(Refusal::new(
-            131_009,
-            format!("{} and id exclude each other", media.at("link")),
-        )),
-    }
-}
-
-fn read_interactive(fields: &Fields<'_>, account: &Account, now: i64) -> Result<Content, Refusal> {
-    let interactive = fields.need_object(
-        "interactive",
-        &["type", "header", "body", "footer", "action"],
-    )?;
-    let kind = interactive.need_word("type", &["order_details", "order_status"])?;
-    if let Some(header) =
-        interactive.object("header", &["type", "text", "image", "video", "document"])?
-    {
-        if kind == "order_status" {
-            return Err(Refusal::new(100, "Unexpected key \"interactive.header\""));
-        }
-        let media = header.need_word("type", &["text", "image", "video", "document"])?;
-        if media == "text" {
-            header.need_text("text", 60)?;
-        } else {
-            let file = header.need_object(media, &["link", "id", "provider", "filename"])?;
-            check_media(&file)?;
-        }
-    }
-    interactive
-        .need_object("body", &["text"])?
-        .need_text("text", 1024)?;
-    if let Some(footer) = interactive.object("footer", &["text"])? {
-        footer.need_text("text", 60)?;
-    }
-    let action = interactive.need_object("action", &["name", "parameters"])?;
-    if kind == "order_details" {
-        action.need_word("name", &["review_and_pay"])?;
-        let order = order_details::read(
-            action.need("parameters")?,
-            &action.at("parameters"),
-            now,
-            account.leniency(),
-        )?;
-        return Ok(Content::Order(order));
-    }
-    action.need_word("name", &["review_order"])?;
-    let parameters = action.need_object("parameters", &["reference_id", "order"])?;
-    Ok(read_status(&parameters)?)
-}
-
-fn read_status(parameters: &Fields<'_>) -> Result<Content, Problem> {
-    let reference_id = parameters.need_text("reference_id", 1000)?;
-    order_details::check_reference(parameters.at("reference_id"), reference_id)?;
-    let order = parameters.need_object("order", &["status", "description"])?;
-    let status = order.need_word("status", order_details::STATUSES)?;
-    order.text("description", 120)?;
-    Ok(Content::Status {
-        reference_id: reference_id.to_owned(),
-        status: status.to_owned(),
-    })
-}
-
-/// "Order details template" and "Order status template".
-fn read_template(fields: &Fields<'_>, account: &Account, now: i64) -> Result<Content, Refusal> {
-    let sent = fields.need_object("template", &["name", "language", "components"])?;
-    let name = sent.need_text("name", 512)?;
-    let language = sent.need_object("language", &["policy", "code"])?;
-    language.word("policy", &["deterministic"])?;
-    let code = language.need_text("code", 20)?;
-    let template = account
-        .templates
-        .iter()
-        .find(|template| {
-            template.name == name
-                && template.language == code
-                && !matches!(template.status.as_str(), "PENDING" | "REJECTED")
-        })
-        .ok_or_else(|| {
-            Refusal::new(
-                132_001,
-                format!("template name ({name}) does not exist in {code}"),
-            )
-        })?;
-    match template.status.as_str() {
-        "PAUSED" => return Err(Refusal::new(132_015, "the template is paused")),
-        "DISABLED" => return Err(Refusal::new(132_016, "the template is disabled")),
-        _ => {}
-    }
-    let mut variables = 0;
-    let mut header = None;
-    let mut url_button = false;
-    let mut content = None;
-    for (index, component) in sent
-        .array("components")?
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
-        let path = format!("template.components[{index}]");
-        let component = Fields::of(
-            component,
-            path,
-            &["type", "sub_type", "index", "parameters"],
-        )?;
-        let kind = component.need_word("type", &["header", "body", "button", "order_status"])?;
-        let parameters = component.need_array("parameters")?;
-        let at = component.at("parameters");
-        match kind {
-            "header" => header = Some(read_header_parameter(parameters, &at)?),
-            "body" => {
-                for (index, parameter) in parameters.iter().enumerate() {
-                    read_text_parameter(parameter, format!("{at}[{index}]"))?;
-                }
-                variables = parameters.len();
-            }
-            "order_status" => {
-                let [parameter] = parameters else {
-                    return Err(Refusal::new(132_012, format!("{at} must have one entry")));
-                };
-                let parameter =
-                    Fields::of(parameter, format!("{at}[0]"), &["type", "order_status"])?;
-                parameter.need_word("type", &["order_status"])?;
-                let status = parameter.need_object("order_status", &["reference_id", "order"])?;
-                content = Some((TemplateKind::OrderStatus, read_status(&status)?));
-            }
-            _ => {
-                check_button_index(&component)?;
-                if component.need_word("sub_type", &["order_details", "url"])? == "url" {
-                    let [parameter] = parameters else {
-                        return Err(Refusal::new(132_012, format!("{at} must have one entry")));
-                    };
-                    read_text_parameter(parameter, format!("{at}[0]"))?;
-                    url_button = true;
-                } else {
-                    let order = read_order_button(parameters, &at, now, account)?;
-                    content = Some((TemplateKind::OrderDetails, Content::Order(order)));
-                }
-            }
-        }
-    }
-    if variables != template.variables {
-        return Err(Refusal::new(
-            132_000,
-            format!(
-                "body: number of localizable_params ({variables}) does not match the expected number of params ({})",
-                template.variables
-            ),
-        ));
-    }
-    if header != template.header {
-        return Err(Refusal::new(
-            132_012,
-            format!(
-                "header: Format mismatch, expected {}, received {}",
-                template.header.as_deref().unwrap_or("UNKNOWN"),
-                header.as_deref().unwrap_or("UNKNOWN")
-            ),
-        ));
-    }
-    if url_button != template.url_button {
-        return Err(Refusal::new(
-            132_000,
-            "buttons: number of localizable_params does not match the expected number of params",
-        ));
-    }
-    match (template.kind, content) {
-        (TemplateKind::Body, None) => Ok(Content::Plain),
-        (wanted, Some((found, content))) if wanted == found => Ok(content),
-        (TemplateKind::OrderDetails, None) => Err(Refusal::new(
-            131_008,
-            "template.components: the order_details button is required",
-        )),
-        (TemplateKind::OrderStatus, None) => Err(Refusal::new(
-            131_008,
-            "template.components: the order_status component is required",
-        )),
-        (_, Some(_)) => Err(Refusal::new(
-            132_012,
-            "the template was not created with this component",
-        )),
-    }
-}
-
-/// The only button of these templates is the first; both `0` and `"0"` stand in Meta's samples.
-fn check_button_index(component: &Fields<'_>) -> Result<(), Refusal> {
-    let index = component.need("index")?;
-    if *index == json!(0) || *index == json!("0") {
-        Ok(())
-    } else {
-        Err(Refusal::new(
-            131_009,
-            format!("{} must be 0", component.at("index")),
-        ))
-    }
-}
-
-fn read_order_button(
-    parameters: &[Value],
-    at: &str,
-    now: i64,
-    account: &Account,
-) -> Result<Order, Refusal> {
-    let [parameter] = parameters else {
-        return Err(Refusal::new(132_012, format!("{at} must have one entry")));
-    };
-    let parameter = Fields::of(parameter, format!("{at}[0]"), &["type", "action"])?;
-    parameter.need_word("type", &["action"])?;
-    let action = parameter.need_object("action", &["order_details"])?;
-    Ok(order_details::read(
-        action.need("order_details")?,
-        &action.at("order_details"),
-        now,
-        account.leniency(),
-    )?)
-}
-
-fn read_header_parameter(parameters: &[Value], at: &str) -> Result<String, Refusal> {
-    let [parameter] = parameters else {
-        return Err(Refusal::new(132_000, format!("{at} must have one entry")));
-    };
-    let parameter = Fields::of(
-        parameter,
-        format!("{at}[0]"),
-        &["type", "text", "image", "video", "document"],
-    )?;
-    let kind = parameter.need_word("type", &["text", "image", "video", "document"])?;
-    if kind == "text" {
-        parameter.need_text("text", 60)?;
-    } else {
-        let media = parameter.need_object(kind, &["link", "id", "filename"])?;
-        check_media(&media)?;
-    }
-    Ok(kind.to_owned())
-}
-
-fn read_text_parameter(parameter: &Value, at: String) -> Result<(), Refusal> {
-    let fields = Fields::of(parameter, at, &["type", "text"])?;
-    let kind = fields.need_text("type", 30)?;
-    if kind != "text" {
-        return Err(Refusal::new(
-            132_012,
-            format!(
-                "{} is {kind:?}, the template has text here",
-                fields.at("type")
-            ),
-        ));
-    }
-    let text = fields.need_text("text", 1024)?;
-    // "Param text cannot have new-line/tab characters or more than 4 consecutive spaces".
-    if text.contains(['\n', '\t']) || text.contains("     ") {
-        return Err(Refusal::new(
-            132_012,
-            format!(
-                "{} cannot have new-line/tab characters or more than 4 consecutive spaces",
-                fields.at("text")
-            ),
-        ));
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 mod meta;
 mod order_details;
 mod razorpay;
+mod whatsapp;
 
 use std::collections::BTreeMap;
 

@@ -22,6 +22,8 @@ pub(crate) struct Leniency {
     pub(crate) legacy_payment: bool,
     /// Whether a UPI link may carry more than pa, pn, mc, purpose and tr.
     pub(crate) upi_link_params: bool,
+    /// Whether subtotal and tax may be left out.
+    pub(crate) totals: bool,
 }
 
 /// How the order is to be paid.
@@ -126,8 +128,18 @@ pub(crate) fn read(
     order.word("type", &["quick_pay"])?;
     let catalog = order.text("catalog_id", 256)?;
     let items = read_items(&order, catalog.is_some(), leniency)?;
-    let subtotal = need_amount(&order, "subtotal", &["description"])?;
-    let tax = need_amount(&order, "tax", &["description"])?;
+    let (subtotal, tax) = if leniency.totals {
+        let subtotal = amount(&order, "subtotal", &["description"])?.unwrap_or(items);
+        (
+            subtotal,
+            amount(&order, "tax", &["description"])?.unwrap_or(0),
+        )
+    } else {
+        (
+            need_amount(&order, "subtotal", &["description"])?,
+            need_amount(&order, "tax", &["description"])?,
+        )
+    };
     let shipping = amount(&order, "shipping", &["description"])?.unwrap_or(0);
     let discount = amount(
         &order,
