@@ -68,6 +68,7 @@ fn canceling_closes_the_link_tells_the_customer_and_holds_money_that_comes_after
         message(order, "status.1")["status"] == "delivered"
     });
     // The link is dead at the gateway; only a payment that was under way can still arrive.
+    shop.until_next_second();
     let paid_late = shop.customer("pay", &reference, json!({"late": true}));
     assert!(paid_late["payment_id"].is_string(), "{paid_late}");
     let order = shop.until(&reference, "the late money to be held", |order| {

@@ -377,6 +377,14 @@ impl Shop {
         self.control(&format!("customer/{act}"), &request)
     }
 
+    /// Waits for the gateway's next second. Gateways tell the second in which they took the money, and what came in the
+    /// second of an order's end may have come before it.
+    pub(crate) fn until_next_second(&self) {
+        let now = || self.seen("clock")["now"].as_i64().unwrap();
+        let start = now();
+        eventually(|| (now() > start).then_some(()));
+    }
+
     /// The kinds of messages a phone got, in their sequence.
     pub(crate) fn inbox(&self, phone: &str) -> Vec<String> {
         let inbox = self.seen(&format!("customer/inbox?phone={phone}"));
