@@ -189,7 +189,7 @@ impl Channel for Meta {
                 Err(failure) => SendStep::Failed(failure),
             },
             Some(answer) => match sent(answer) {
-                Ok(id) => SendStep::Sent(id),
+                Ok(id) => SendStep::Sent { id, segments: None },
                 Err(failure) => SendStep::Failed(failure),
             },
         }

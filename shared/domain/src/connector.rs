@@ -85,7 +85,7 @@ pub trait Gateway: Webhooks {
 
 /// A messaging provider.
 pub trait Channel: Webhooks {
-    /// Sends one message; gives the provider's id of it..
+    /// Sends one message; gives the provider's id of it.
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep;
 
     /// Asks about a payment made natively inside WhatsApp.
@@ -97,8 +97,13 @@ pub trait Channel: Webhooks {
 pub enum SendStep {
     /// Make this call and come back with its answer.
     Call(Box<crate::http::HttpCall>),
-    /// The provider took it; its id.
-    Sent(String),
+    /// The provider took it.
+    Sent {
+        /// The provider's id of it.
+        id: String,
+        /// In how many parts it goes out, and is paid for; SMS only.
+        segments: Option<u8>,
+    },
     /// It did not.
     Failed(crate::message::SendFailure),
 }

@@ -82,6 +82,9 @@ pub enum Event {
         /// The provider's id of it.
         #[serde(rename = "i")]
         id: String,
+        /// In how many parts an SMS went out.
+        #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+        segments: Option<u8>,
     },
     /// The try failed.
     SendFailed {
@@ -277,6 +280,7 @@ mod tests {
                 message: message.clone(),
                 attempt: 1,
                 id: "wamid.1".to_owned(),
+                segments: Some(2),
             },
             Event::SendFailed {
                 message: message.clone(),

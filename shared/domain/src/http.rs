@@ -36,6 +36,8 @@ pub struct HttpCall {
     pub url: String,
     /// The `Authorization` header's value. Printed as redacted.
     pub authorization: Option<SecretString>,
+    /// A secret header of another name, for vendors that do not use `Authorization`. Its value is printed as redacted.
+    pub secret_header: Option<(&'static str, SecretString)>,
     /// Further headers (no secrets).
     pub headers: Vec<(&'static str, String)>,
     /// Content type and bytes.
@@ -50,6 +52,7 @@ impl HttpCall {
             method: Method::Get,
             url: url.into(),
             authorization: Some(authorization),
+            secret_header: None,
             headers: Vec::new(),
             body: None,
         }

@@ -16,6 +16,7 @@ pub mod order;
 pub mod payment;
 pub mod ports;
 pub mod signature;
+pub mod sms;
 pub mod tenant;
 pub mod time;
 pub mod token;

@@ -234,6 +234,8 @@ pub struct Outgoing<'a> {
     pub shop: &'a str,
     /// The receipt page.
     pub receipt_url: &'a str,
+    /// What stands before `/webhooks/…` in the addresses providers report to.
+    pub callback_base: &'a str,
     /// The gateway's payment id once captured.
     pub payment_id: Option<&'a str>,
     /// Captured so far.

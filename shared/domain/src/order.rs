@@ -242,6 +242,8 @@ pub struct Message {
     pub template_next: bool,
     /// The provider's id.
     pub provider_id: Option<String>,
+    /// In how many parts the SMS went out.
+    pub segments: Option<u8>,
     /// The last failure.
     pub failure: Option<SendFailure>,
     /// A template stands by.
@@ -262,6 +264,7 @@ impl Message {
             form: None,
             template_next: false,
             provider_id: None,
+            segments: None,
             failure: None,
             fallback: false,
         }
@@ -565,11 +568,13 @@ impl Order {
                 message,
                 attempt,
                 id,
+                segments,
             } => {
                 if let Some(m) = self.message_mut(message)
                     && *attempt == m.attempts
                 {
                     m.provider_id = Some(id.clone());
+                    m.segments = *segments;
                     m.sent_at = Some(at);
                     if matches!(m.status, MessageStatus::Sending | MessageStatus::Unknown) {
                         m.status = MessageStatus::Sent;

@@ -236,6 +236,7 @@ fn anything() -> impl Strategy<Value = Event> {
                 message,
                 attempt,
                 id: "wamid".into(),
+                segments: None,
             },
             2 => Event::SendFailed {
                 message,

@@ -57,6 +57,9 @@ impl HttpClient {
         if let Some(authorization) = &call.authorization {
             request = request.header("authorization", authorization.expose_secret());
         }
+        if let Some((name, value)) = &call.secret_header {
+            request = request.header(*name, value.expose_secret());
+        }
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
@@ -183,6 +186,16 @@ mod tests {
             };
             assert_eq!(answer, Answer::Reply(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn a_secret_header_of_another_name_goes_out_and_is_never_printed() {
+        let server = MockServer::start().await;
+        let secret = HttpCall { authorization: None, secret_header: Some(("api-key", "k-1".to_owned().into())), ..call(server.uri()) };
+        assert!(!format!("{secret:?}").contains("k-1"));
+        Mock::given(header("api-key", "k-1")).respond_with(ResponseTemplate::new(202)).expect(1).mount(&server).await;
+        let answer = client().send(&secret).await;
+        assert!(matches!(answer, Answer::Reply(HttpReply { status: 202, .. })), "{answer:?}");
     }
 
     #[tokio::test]

@@ -246,6 +246,7 @@ fn message(key: &MessageKey) -> Vec<(Once, Event, Due)> {
         message: key.clone(),
         attempt: 1,
         id: "wamid.HBgMOTE5ODc2NTQzMjEwFQIAERgSQkQzRDVDRjY5RjQ3RTI2RjUzAA==".to_owned(),
+        segments: None,
     };
     let mut facts = vec![
         (Once::attempt(key, 1), attempt, Due::Keep),

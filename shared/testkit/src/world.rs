@@ -223,6 +223,7 @@ pub fn bill_sent() -> Vec<Event> {
             message,
             attempt: 1,
             id: "wamid.1".to_owned(),
+            segments: None,
         },
     ]
 }

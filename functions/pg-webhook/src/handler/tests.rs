@@ -84,6 +84,7 @@ async fn billed_interactively() -> World {
             message,
             attempt: 1,
             id: "wamid.1".to_owned(),
+            segments: None,
         },
     ];
     world.order(events).await;

@@ -430,6 +430,7 @@ async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
             message,
             attempt: 1,
             id: "wamid.2".to_owned(),
+            segments: None,
         }),
     ];
     for (went_out, name) in [(false, "BM345A-12"), (true, "BM345A-12-2")] {

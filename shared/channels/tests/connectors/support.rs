@@ -55,14 +55,18 @@ pub(crate) fn printed(call: &HttpCall) -> Value {
             .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(bytes)));
         json!({"type": kind, "content": content})
     });
-    json!({
+    let mut out = json!({
         "label": call.label,
         "method": call.method.as_str(),
         "url": call.url,
         "authorization": call.authorization.as_ref().map(|_| "[redacted]"),
         "headers": call.headers,
         "body": body,
-    })
+    });
+    if let Some((name, _)) = &call.secret_header {
+        out["secret_header"] = json!({*name: "[redacted]"});
+    }
+    out
 }
 
 pub(crate) fn reply(status: u16, body: &Value) -> Answer {
@@ -155,6 +159,7 @@ impl Letter {
             mode: PaymentMode::PaymentLink,
             shop: "Acme Stores",
             receipt_url: "https://shop.example/r/token",
+            callback_base: "https://shop.example",
             payment_id: None,
             captured: Paise::ZERO,
             content,

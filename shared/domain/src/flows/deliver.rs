@@ -272,7 +272,7 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
     };
     let now = deps.clock.now();
     let (event, verdict) = match result {
-        Ok(id) => {
+        Ok((id, segments)) => {
             tracing::info!(
                 order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
                 message.key = %key, delivery.attempt = number, channel.name = channel.name(), "sent"
@@ -282,6 +282,7 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
                     message: key.clone(),
                     attempt: number,
                     id,
+                    segments,
                 },
                 Verdict::Done,
             )
@@ -371,11 +372,11 @@ async fn send<H: HttpSend>(
     http: &H,
     channel: &dyn Channel,
     message: &Outgoing<'_>,
-) -> Result<String, SendFailure> {
+) -> Result<(String, Option<u8>), SendFailure> {
     let mut answers: Vec<Answer> = Vec::new();
     loop {
         match channel.send(message, &answers) {
-            SendStep::Sent(id) => return Ok(id),
+            SendStep::Sent { id, segments } => return Ok((id, segments)),
             SendStep::Failed(failure) => return Err(failure),
             SendStep::Call(call) if answers.len() < MAX_CALLS => {
                 answers.push(http.send(&call).await)
@@ -473,6 +474,7 @@ fn outgoing<'a>(
         mode: order.terms().mode,
         shop,
         receipt_url: receipt,
+        callback_base: receipt.rsplit_once("/r/").map_or("", |(base, _)| base),
         payment_id: order.payment().map(|(id, _)| id),
         captured: order.captured_amount(),
         content,

@@ -145,7 +145,7 @@ fn attempts(order: &Order) -> Value {
 }
 
 fn message(m: &Message) -> Value {
-    json!({
+    let mut shown = json!({
         "message": m.key,
         "status": m.status.as_str(),
         "attempts": m.attempts,
@@ -154,7 +154,11 @@ fn message(m: &Message) -> Value {
         "sent_at": m.sent_at.map(crate::time::Millis::rfc3339),
         "next_attempt_at": m.again_at.map(crate::time::Millis::rfc3339),
         "error": m.failure.as_ref().map(|f| json!({"code": f.code, "detail": f.detail})),
-    })
+    });
+    if let (Some(segments), Some(fields)) = (m.segments, shown.as_object_mut()) {
+        fields.insert("segments".to_owned(), json!(segments));
+    }
+    shown
 }
 
 /// Every hop with its time, who brought it, and the provider's ids. Phone numbers are masked.
@@ -218,6 +222,7 @@ fn entry(event: &Event) -> Value {
             message,
             attempt,
             id,
+            segments: _,
         } => {
             json!({"event": "sent", "message": message, "attempt": attempt, "provider_id": id})
         }
