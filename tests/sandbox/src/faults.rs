@@ -117,6 +117,11 @@ impl Desk {
                     call.segments.iter().any(|segment| segment == wanted)
                         || call.query.iter().any(|(_, value)| value == wanted)
                         || String::from_utf8_lossy(&call.body).contains(&format!("\"{wanted}\""))
+                        || call.form().is_some_and(|form| {
+                            form.iter().any(|(_, value)| {
+                                value == wanted || value.contains(&format!("\"{wanted}\""))
+                            })
+                        })
                 })
         })
     }

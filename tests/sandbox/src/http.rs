@@ -37,20 +37,7 @@ impl Call {
             .collect::<Vec<_>>()
             .into_iter();
         let first = segments.next().unwrap_or_default();
-        let query = parts
-            .uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (
-                    decode(&name.replace('+', " ")),
-                    decode(&value.replace('+', " ")),
-                )
-            })
-            .collect();
+        let query = pairs(parts.uri.query().unwrap_or_default());
         let headers = parts
             .headers
             .iter()
@@ -102,9 +89,37 @@ impl Call {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The body for a record: JSON if it is, else text.
+    /// The fields of a form, urlencoded or multipart, in order; `None` if the body says that it is neither.
+    pub(crate) fn form(&self) -> Option<Vec<(String, String)>> {
+        let kind = self.header("content-type")?;
+        let text = String::from_utf8_lossy(&self.body);
+        if kind.starts_with("application/x-www-form-urlencoded") {
+            return Some(pairs(&text));
+        }
+        let (_, boundary) = kind
+            .strip_prefix("multipart/form-data")?
+            .split_once("boundary=")?;
+        let boundary = boundary.split(';').next()?.trim().trim_matches('"');
+        let fields = text
+            .split(&format!("--{boundary}"))
+            .filter_map(|part| {
+                let (head, content) = part.strip_prefix("\r\n")?.split_once("\r\n\r\n")?;
+                let (_, name) = head.split_once(" name=\"")?;
+                let (name, _) = name.split_once('"')?;
+                Some((name.to_owned(), content.strip_suffix("\r\n")?.to_owned()))
+            })
+            .collect();
+        Some(fields)
+    }
+
+    /// The body for a record: JSON if it is, a form's fields as an object, else text.
     pub(crate) fn body_for_record(&self) -> Value {
-        if self.body.is_empty() {
+        if let Some(form) = self.form() {
+            form.into_iter()
+                .map(|(name, value)| (name, Value::from(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        } else if self.body.is_empty() {
             Value::Null
         } else {
             self.json()
@@ -129,6 +144,20 @@ impl Call {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+}
+
+/// The pairs of a query or an urlencoded form.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (
+                decode(&name.replace('+', " ")),
+                decode(&value.replace('+', " ")),
+            )
+        })
+        .collect()
 }
 
 fn decode(text: &str) -> String {
@@ -169,6 +198,15 @@ impl Answer {
     pub(crate) fn html(status: u16, body: String) -> Self {
         Self {
             content_type: "text/html; charset=utf-8",
+            body: body.into_bytes(),
+            ..Self::json(status, &Value::Null)
+        }
+    }
+
+    /// An XML answer.
+    pub(crate) fn xml(status: u16, body: String) -> Self {
+        Self {
+            content_type: "application/xml",
             body: body.into_bytes(),
             ..Self::json(status, &Value::Null)
         }

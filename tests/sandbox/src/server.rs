@@ -391,6 +391,13 @@ fn find_reference(call: &Call) -> Option<String> {
     call.param("reference_id")
         .map(str::to_owned)
         .or_else(|| call.json().as_ref().and_then(inside).map(str::to_owned))
+        .or_else(|| {
+            // A form may carry JSON as text.
+            call.form()?.iter().find_map(|(_, value)| {
+                let value: Value = serde_json::from_str(value).ok()?;
+                inside(&value).map(str::to_owned)
+            })
+        })
 }
 
 /// Compares a payment link inside a message with the gateway that issued it.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::order_details::{Leniency, Payment};
 use super::whatsapp::{
     Configuration, Content, NoRefund, Phones, Refund, RefundsEnd, Refusal, Strictness, Tapped,
-    Template, check_media, digits_of, read_interactive, read_template, strict, wa_id,
+    Template, check_media, digits_of, message_kind, message_operation, read_interactive,
+    read_template, strict, wa_id,
 };
 use super::{Act, Outcome, Refused, Vendor, merged, wanted};
 use crate::desk::{Desk, HookDraft, Mirror};
@@ -261,7 +262,7 @@ impl Vendor for Meta {
     fn operation(&self, call: &Call) -> &'static str {
         let (method, segments) = call.route();
         match (method, segments.as_slice()) {
-            ("POST", [_, "messages"]) => message_operation(call),
+            ("POST", [_, "messages"]) => message_operation(&call.json().unwrap_or_default()),
             ("GET", [_, "payments", _, _]) => "lookup_payment",
             ("POST", [_, "payments_refund"]) => "refund_payment",
             ("GET", [_, "payment_configurations"]) => "list_payment_configurations",
@@ -495,42 +496,6 @@ impl Vendor for Meta {
     }
 }
 
-/// Which kind of message a call sends, as far as that can be seen before it is checked.
-fn message_operation(call: &Call) -> &'static str {
-    let body = call.json().unwrap_or_default();
-    let text = |pointer: &str| {
-        body.pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    match (text("/type"), text("/interactive/type")) {
-        ("interactive", "order_details") => "send_message.order_details",
-        ("interactive", "order_status") => "send_message.order_status",
-        ("template", _) => {
-            let has = |wanted: &str| {
-                body.pointer("/template/components")
-                    .and_then(Value::as_array)
-                    .is_some_and(|components| {
-                        components.iter().any(|component| {
-                            component.get("type").and_then(Value::as_str) == Some(wanted)
-                                || component.get("sub_type").and_then(Value::as_str) == Some(wanted)
-                        })
-                    })
-            };
-            if has("order_details") {
-                "send_message.template_order_details"
-            } else if has("order_status") {
-                "send_message.template_order_status"
-            } else {
-                "send_message.template_body"
-            }
-        }
-        ("text", _) => "send_message.text",
-        ("image", _) => "send_message.image",
-        _ => "send_message.other",
-    }
-}
-
 fn show_configuration(configuration: &Configuration, now: i64) -> Value {
     let mut shown = json!({
         "configuration_name": configuration.configuration_name,
@@ -691,9 +656,7 @@ impl Meta {
             id: id.clone(),
             account: account.phone_number_id.clone(),
             to: customer.clone(),
-            kind: message_operation(call)
-                .strip_prefix("send_message.")
-                .unwrap_or_default(),
+            kind: message_kind(&body),
             reference_id: reference_id.clone(),
             opaque: opaque.map(str::to_owned),
             status: "accepted",

@@ -1,8 +1,11 @@
 //! The vendors. Another one is one file here and one line in [`all`].
 
+mod exotel;
+mod kaleyra;
 mod meta;
 mod order_details;
 mod razorpay;
+mod sms;
 mod whatsapp;
 
 use std::collections::BTreeMap;
@@ -158,6 +161,8 @@ pub(crate) fn all() -> Vec<Box<dyn Vendor>> {
     vec![
         Box::new(meta::Meta::default()),
         Box::new(razorpay::Razorpay::default()),
+        Box::new(exotel::Exotel::default()),
+        Box::new(kaleyra::Kaleyra::default()),
     ]
 }
 

@@ -188,6 +188,50 @@ pub(super) fn wa_id(to: &str) -> Result<String, Refusal> {
     Ok(digits)
 }
 
+/// Which kind of message this is, as far as that can be seen before it is checked.
+pub(super) fn message_operation(message: &Value) -> &'static str {
+    let text = |pointer: &str| {
+        message
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    match (text("/type"), text("/interactive/type")) {
+        ("interactive", "order_details") | ("order_details", _) => "send_message.order_details",
+        ("interactive", "order_status") => "send_message.order_status",
+        ("template", _) => {
+            let has = |wanted: &str| {
+                message
+                    .pointer("/template/components")
+                    .and_then(Value::as_array)
+                    .is_some_and(|components| {
+                        components.iter().any(|component| {
+                            component.get("type").and_then(Value::as_str) == Some(wanted)
+                                || component.get("sub_type").and_then(Value::as_str) == Some(wanted)
+                        })
+                    })
+            };
+            if has("order_details") {
+                "send_message.template_order_details"
+            } else if has("order_status") {
+                "send_message.template_order_status"
+            } else {
+                "send_message.template_body"
+            }
+        }
+        ("text", _) => "send_message.text",
+        ("image", _) => "send_message.image",
+        _ => "send_message.other",
+    }
+}
+
+/// The same without what all of them have in front.
+pub(super) fn message_kind(message: &Value) -> &'static str {
+    message_operation(message)
+        .strip_prefix("send_message.")
+        .unwrap_or_default()
+}
+
 /// What a message carries, once it is known to be right.
 #[derive(Debug)]
 pub(super) enum Content {
@@ -220,6 +264,15 @@ pub(super) enum NoRefund {
     TooMuch,
 }
 
+/// Why an SMS does not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoSms {
+    /// The phone is off.
+    Off,
+    /// It is on the do-not-disturb list, and the message is an advertisement.
+    Undisturbed,
+}
+
 /// The customers' phones, as one vendor's messages reach them.
 #[derive(Debug, Default)]
 pub(super) struct Phones {
@@ -228,6 +281,10 @@ pub(super) struct Phones {
     /// Until when a customer's window is open, by the business's number and customer.
     windows: HashMap<(String, String), i64>,
     unreachable: HashSet<String>,
+    /// Switched off, for SMS.
+    off: HashSet<String>,
+    /// On the do-not-disturb list.
+    undisturbed: HashSet<String>,
 }
 
 impl Phones {
@@ -254,14 +311,32 @@ impl Phones {
     /// `POST /_control/customer/phone`.
     pub(super) fn set(&mut self, phone: &str, request: &Value) {
         let phone = digits_of(phone);
-        match request.get("whatsapp").and_then(Value::as_bool) {
-            Some(false) => {
-                self.unreachable.insert(phone);
+        for (name, when, phones) in [
+            ("whatsapp", false, &mut self.unreachable),
+            ("sms", false, &mut self.off),
+            ("dnd", true, &mut self.undisturbed),
+        ] {
+            match request.get(name).and_then(Value::as_bool) {
+                Some(said) if said == when => {
+                    phones.insert(phone.clone());
+                }
+                Some(_) => {
+                    phones.remove(&phone);
+                }
+                None => {}
             }
-            Some(true) => {
-                self.unreachable.remove(&phone);
-            }
-            None => {}
+        }
+    }
+
+    /// Whether an SMS arrives; if not, why.
+    pub(super) fn sms(&self, phone: &str, is_promotional: bool) -> Result<(), NoSms> {
+        let phone = digits_of(phone);
+        if is_promotional && self.undisturbed.contains(&phone) {
+            Err(NoSms::Undisturbed)
+        } else if self.off.contains(&phone) {
+            Err(NoSms::Off)
+        } else {
+            Ok(())
         }
     }
 
