@@ -14,7 +14,7 @@ use handler::{Ports, handle};
 async fn main() -> Result<(), lambda_runtime::Error> {
     boot::init();
     let settings = Settings::read(&[Need::Queue])?;
-    let aws = chatbill_store::sdk_config().await;
+    let aws = chatbill_store::sdk_config()?;
     let ports = Ports {
         store: DynamoOrders::new(&aws, &settings.table),
         tenants: SsmTenants::new(

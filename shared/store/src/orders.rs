@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use aws_config::SdkConfig;
-use aws_config::retry::RetryConfig;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as OnFailure,
 };
+use aws_types::SdkConfig;
 use chatbill_domain::event::{Once, Recorded};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::order::{Draft, Order};

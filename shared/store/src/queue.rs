@@ -1,8 +1,8 @@
 //! Tasks in SQS.
 
-use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::MessageAttributeValue;
+use aws_types::SdkConfig;
 use chatbill_domain::delivery::LONGEST;
 use chatbill_domain::ports::{DeadLetters, DeliverTask, Queue, QueueError, Visibility};
 

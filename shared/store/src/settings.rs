@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::error::SdkError;
+use aws_types::SdkConfig;
 use chatbill_domain::ports::{Clock, Settings, SettingsError};
 
 use crate::cache::{Cache, Known};

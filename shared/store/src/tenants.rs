@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
 use aws_sdk_ssm::Client;
+use aws_types::SdkConfig;
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{Clock, TenantError, Tenants};
 use chatbill_domain::tenant::Tenant;

@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::config::interceptors::{
     BeforeSerializationInterceptorContextMut, BeforeTransmitInterceptorContextRef,
     FinalizerInterceptorContextRef,
 };
-use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, Region, RuntimeComponents};
+use aws_sdk_dynamodb::config::{ConfigBag, Credentials, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemInput, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{
@@ -132,11 +132,12 @@ impl Table {
 
 /// A store on a new table of the emulator.
 async fn table(endpoint: &str, name: &str, meter: &Meter) -> Table {
-    let loader = aws_config::defaults(chatbill_store::behavior())
-        .endpoint_url(endpoint)
-        .region(Region::new("ap-south-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-    let config = chatbill_store::configured(loader).load().await;
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let config = chatbill_store::configured(
+        "ap-south-1".to_owned(),
+        credentials,
+        Some(endpoint.to_owned()),
+    );
     let config = aws_sdk_dynamodb::config::Builder::from(&config)
         .interceptor(meter.clone())
         .build();

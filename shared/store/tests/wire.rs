@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
-use aws_sdk_dynamodb::config::{Credentials, Region};
+use aws_sdk_dynamodb::config::Credentials;
+use aws_types::SdkConfig;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -48,11 +48,10 @@ impl Service {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let routes = Router::new().fallback(answer).with_state(service.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let loader = aws_config::defaults(chatbill_store::behavior())
-            .endpoint_url(endpoint)
-            .region(Region::new("ap-south-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-        (service, chatbill_store::configured(loader).load().await)
+        let credentials = Credentials::new("test", "test", None, None, "test");
+        let config =
+            chatbill_store::configured("ap-south-1".to_owned(), credentials, Some(endpoint));
+        (service, config)
     }
 
     fn answer(&self, status: u16, body: Value) -> &Self {
