@@ -11,22 +11,58 @@ fn seconds_until(time: &Value) -> i64 {
     at.unix_timestamp() - now_ms() / 1000
 }
 
+/// Gives the function a bill's task as the queue would give it the `receive`th time.
+fn hand_out(shop: &Shop, reference: &str, receive: u32) {
+    let task = json!({"v": 1, "tenant_id": shop.id, "reference_id": reference, "message": "invoice.1", "attempt": 0});
+    let event = json!({"Records": [{
+        "messageId": "by-hand", "receiptHandle": "by-hand", "body": task.to_string(),
+        "attributes": {
+            "ApproximateReceiveCount": receive.to_string(), "MessageGroupId": format!("{}:{reference}", shop.id),
+        },
+        "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": "by-hand",
+        "awsRegion": stack().aws.region,
+    }]});
+    let function = stack().aws.function("SendStatus");
+    let answer = stack().aws.invoke(&function, &event);
+    assert_eq!(answer["batchItemFailures"], json!([]));
+}
+
+#[test]
+fn a_task_that_the_queue_hands_out_twice_sends_one_message() {
+    let shop = Shop::open();
+    let reference = shop.sell_and_deliver();
+    // A second copy that looks new, and one that looks like a repetition.
+    hand_out(&shop, &reference, 1);
+    hand_out(&shop, &reference, 2);
+    assert_eq!(shop.received("send_message", &reference).len(), 1);
+    assert_eq!(shop.inbox(&shop.phone).len(), 1);
+}
+
 #[test]
 fn a_message_is_tried_again_when_its_provider_was_down() {
     let shop = Shop::open();
     let bill = shop.bill();
     let reference = bill["reference_id"].as_str().unwrap();
-    let down =
-        json!({"vendor": "meta", "operation": "send_message", "kind": "status", "status": 503});
+    let down = json!({"vendor": "meta", "operation": "send_message", "kind": "status", "status": 503, "times": 2});
     shop.fault(reference, down);
     shop.post(&bill).json(201);
-    // After 5 s, give or take a fifth: the first step of the published schedule.
+    // After 5 s and 30 s, give or take a fifth: the first steps of the published schedule.
     let order = shop.until(reference, "the bill to be delivered", |order| {
         order["delivery"]["status"] == "delivered"
     });
-    assert_eq!(message(&order, "invoice.1")["attempts"], 2);
-    assert_eq!(count(&order, "send_failed", |_| true), 1);
-    assert_eq!(shop.received("send_message", reference).len(), 2);
+    assert_eq!(message(&order, "invoice.1")["attempts"], 3);
+    assert_eq!(count(&order, "send_failed", |_| true), 2);
+    let calls = shop.received("send_message", reference);
+    assert_eq!(calls.len(), 3);
+    let at = |call: &Value| call["at"].as_i64().unwrap();
+    assert!(
+        (3..=8).contains(&(at(&calls[1]) - at(&calls[0]))),
+        "{calls:?}"
+    );
+    assert!(
+        (23..=40).contains(&(at(&calls[2]) - at(&calls[1]))),
+        "{calls:?}"
+    );
     assert_eq!(shop.inbox(&shop.phone).len(), 1);
 }
 
@@ -66,16 +102,7 @@ fn a_message_that_was_never_accepted_is_sent_again_but_not_blindly() {
     // Two minutes later: the order is made older in the table, and the task is given to the function as the queue would
     // give it, because in the queue it stays hidden until its time.
     shop.age(reference, 4);
-    let task = json!({"v": 1, "tenant_id": shop.id, "reference_id": reference, "message": "invoice.1", "attempt": 0});
-    let event = json!({"Records": [{
-        "messageId": "by-hand", "receiptHandle": "by-hand", "body": task.to_string(),
-        "attributes": {"ApproximateReceiveCount": "2", "MessageGroupId": format!("{}:{reference}", shop.id)},
-        "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": "by-hand",
-        "awsRegion": stack().aws.region,
-    }]});
-    let function = stack().aws.function("SendStatus");
-    let answer = stack().aws.invoke(&function, &event);
-    assert_eq!(answer["batchItemFailures"], json!([]));
+    hand_out(&shop, reference, 2);
     shop.until(reference, "the bill to be delivered", |order| {
         order["delivery"]["status"] == "delivered"
     });

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::shop::{Shop, count, eventually, held, message};
+use super::shop::{Shop, count, eventually, held, message, stack};
 
 #[test]
 fn a_bill_is_paid_by_link_and_the_customer_is_told() {
@@ -90,4 +90,34 @@ fn one_paisa_less_is_held_and_the_customer_is_told_nothing() {
     assert_ne!(order["payment_status"], "captured");
     assert_eq!(message(&order, "paid"), &json!(null));
     assert_eq!(shop.inbox(&shop.phone).len(), 1, "only the bill");
+}
+
+#[test]
+fn a_bill_paid_twice_is_held_and_confirmed_once() {
+    let shop = Shop::open();
+    let reference = shop.sell_and_deliver();
+    shop.pay(&reference);
+    shop.until_confirmed(&reference);
+    shop.customer("pay", &reference, json!({"late": true}));
+    let order = shop.until(&reference, "the second payment to be held", |order| {
+        !held(order).is_empty()
+    });
+    assert_eq!(held(&order), ["double_payment"]);
+    assert_eq!(order["payment_status"], "captured");
+    assert_eq!(order["payment"]["captured"]["value"], 85_000);
+    assert_eq!(order["payment"]["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(shop.inbox(&shop.phone).len(), 2, "the bill and the news");
+}
+
+#[test]
+fn late_money_pays_the_order_of_a_shop_that_accepts_it() {
+    let shop = Shop::with(|plan| plan.document["late_payment"] = json!("accept"));
+    let reference = shop.sell_and_deliver();
+    shop.age(&reference, 45);
+    stack().reconcile();
+    assert_eq!(shop.order(&reference)["payment_status"], "expired");
+    shop.until_next_second();
+    shop.customer("pay", &reference, json!({"late": true}));
+    let order = shop.until_confirmed(&reference);
+    assert_eq!(held(&order), [""; 0]);
 }

@@ -1,5 +1,6 @@
 //! What is refused, and how that reads (RFC 9457).
 
+use chatbill_testkit::events;
 use serde_json::{Value, json};
 
 use super::http;
@@ -30,6 +31,20 @@ fn nobody_gets_in_without_a_key_of_the_shop() {
     post("/invoices", &[("x-api-key", &unknown)], &bill).problem(401);
     let url = format!("{}/invoices/{}", stack().api_url, "T-1");
     http::get(&url, &[("x-api-key", &unknown)]).problem(401);
+}
+
+#[test]
+fn a_function_that_is_called_around_the_gateway_is_not_open() {
+    for (resource, name) in [
+        ("CreateInvoice", "create-invoice"),
+        ("Order", "order"),
+        ("Refund", "refund"),
+    ] {
+        let event = serde_json::from_str(&events::text(name, "no-key")).unwrap();
+        let function = stack().aws.function(resource);
+        let answer = stack().aws.invoke(&function, &event);
+        assert_eq!(answer["statusCode"], 401, "{name}: {answer}");
+    }
 }
 
 #[test]

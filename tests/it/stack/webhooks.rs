@@ -157,6 +157,20 @@ fn a_body_is_verified_as_the_bytes_that_were_sent() {
 }
 
 #[test]
+fn while_secrets_change_the_previous_ones_still_count() {
+    let shop = Shop::with(|plan| {
+        let payment = &mut plan.document["payment"]["credentials"]["webhook_secrets"];
+        *payment = json!(["not used by the gateway yet", payment[0]]);
+        let channel = &mut plan.document["channel"]["credentials"]["app_secrets"];
+        *channel = json!(["not used by Meta yet", channel[0]]);
+    });
+    // The bill's delivery report is Meta's, the payment is Razorpay's.
+    let reference = shop.sell_and_deliver();
+    shop.pay(&reference);
+    shop.until_confirmed(&reference);
+}
+
+#[test]
 fn meta_is_answered_with_its_challenge_only_for_the_right_token() {
     let shop = Shop::open();
     let url = |token: &str| {
