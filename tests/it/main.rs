@@ -14,6 +14,7 @@ mod binaries;
 mod chain;
 mod costs;
 mod crash;
+mod documents;
 #[cfg(feature = "stack")]
 mod stack;
 mod template;
