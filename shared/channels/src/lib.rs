@@ -4,7 +4,9 @@ use chatbill_domain::connector::Channel;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::tenant::Tenant;
 
+mod native;
 mod template;
+mod wire;
 
 type Opened = Result<Box<dyn Channel>, Vec<Fault>>;
 
@@ -20,7 +22,7 @@ macro_rules! channels {
     };
 }
 
-channels!(meta);
+channels!(meta, exotel);
 
 /// The names of all messaging providers, as they stand in tenant documents and webhook URLs.
 #[must_use]

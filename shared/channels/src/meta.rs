@@ -16,31 +16,24 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
-use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentReport};
+use chatbill_domain::payment::Found;
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
-use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
+use crate::native::{self, transaction_report};
 use crate::template;
+use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
 
 /// "Graph API, versions": v23.0 is the version of the OpenAPI description this file follows.
 const BASE_URL: &str = "https://graph.facebook.com/v23.0";
 /// Our rule, not Meta's: its challenges are short numbers, and nothing but letters and digits is echoed to a browser.
 const LONGEST_CHALLENGE: usize = 128;
-
-/// Everything but RFC 3986's unreserved characters, for one path segment.
-const STRICT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// What codes call for.
 struct Rule {
@@ -148,12 +141,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         let token = tenant::secret(f, "access_token");
         let app_secrets = tenant::secrets(f, "app_secrets");
         let verify_token = tenant::secret(f, "verify_token");
-        // It becomes a part of every URL.
-        let plain = |id: &str| {
-            id.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if phone_number_id.as_deref().is_some_and(|id| !plain(id)) {
+        if phone_number_id.as_deref().is_some_and(|id| !is_plain(id)) {
             f.fault("phone_number_id", "invalid", "must be letters and digits");
         }
         waba_id?;
@@ -242,7 +230,7 @@ impl Meta {
         );
         let (kind, value) = match (out.template, &out.content) {
             (Some(template), _) => ("template", template::template(out, template)),
-            (None, Content::Invoice { payment }) => ("interactive", invoice(out, payment)),
+            (None, Content::Invoice { payment }) => ("interactive", template::invoice(out, payment)),
             (
                 None,
                 Content::Status {
@@ -252,20 +240,10 @@ impl Meta {
                 },
             ) => (
                 "interactive",
-                json!({
-                    "type": "order_status",
-                    "body": {"text": template::cut(text, template::LONGEST_BODY)},
-                    "action": {
-                        "name": "review_order",
-                        "parameters": template::order_status(out, status.as_str(), *description),
-                    },
-                }),
+                template::status(out, *status, *description, text),
             ),
             (None, Content::Receipt { text }) => {
-                let mut text = text.clone();
-                if !text.contains(out.receipt_url) {
-                    text = format!("{text}\n{}", out.receipt_url);
-                }
+                let text = template::with_link(text, out.receipt_url);
                 // A preview would have the receipt page fetched by others than the customer.
                 ("text", json!({"preview_url": false, "body": text}))
             }
@@ -279,23 +257,6 @@ impl Meta {
             &Value::Object(body),
         ))
     }
-}
-
-fn invoice(out: &Outgoing<'_>, checkout: &Checkout<'_>) -> Value {
-    let mut interactive = Map::new();
-    interactive.insert("type".into(), "order_details".into());
-    if let Some(header) = &out.bill.header {
-        interactive.insert("header".into(), template::header(header));
-    }
-    interactive.insert("body".into(), json!({"text": template::invoice_text(out)}));
-    if let Some(footer) = &out.bill.footer {
-        interactive.insert("footer".into(), json!({"text": footer}));
-    }
-    interactive.insert(
-        "action".into(),
-        json!({"name": "review_and_pay", "parameters": template::order_details(out, checkout)}),
-    );
-    Value::Object(interactive)
 }
 
 fn sent(answer: &Answer) -> Result<String, SendFailure> {
@@ -361,23 +322,6 @@ fn remedy(code: i64) -> Option<Remedy> {
         .iter()
         .find(|rule| rule.codes.contains(&code))
         .map(|rule| rule.remedy)
-}
-
-/// Takes over the vendor's own wish how long to wait.
-fn patient(remedy: Remedy, retry_after: Option<u32>) -> Remedy {
-    match (remedy, retry_after) {
-        (Remedy::Retry, Some(seconds)) => Remedy::RetryAfter(seconds),
-        (Remedy::RetryAfter(least), Some(seconds)) => Remedy::RetryAfter(least.max(seconds)),
-        (remedy, _) => remedy,
-    }
-}
-
-fn failure(remedy: Remedy, code: &str, detail: &str) -> SendFailure {
-    SendFailure {
-        remedy,
-        code: code.to_owned(),
-        detail: quotable(detail),
-    }
 }
 
 /// The error of either envelope: `{"error": {…}}` of the Graph API, `{"errors": [{…}]}` of the payments lookup.
@@ -581,32 +525,7 @@ fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallErro
             reply.retry_after,
         ));
     };
-    let mut found = Found::default();
-    for payment in payments {
-        if text(payment, "reference_id").as_deref() != Some(reference.as_str()) {
-            continue;
-        }
-        let captured = is(payment, "status", "captured");
-        for transaction in list(payment, "transactions") {
-            let amount = transaction.get("amount").or_else(|| payment.get("amount"));
-            let currency = text(transaction, "currency").or_else(|| text(payment, "currency"));
-            let report = amount
-                .zip(currency)
-                .and_then(|(amount, currency)| {
-                    transaction_report(transaction, captured, amount, currency)
-                })
-                .ok_or_else(|| unavailable("a transaction cannot be read", None))?;
-            found.reports.push(report);
-        }
-        let told = found
-            .reports
-            .iter()
-            .any(|r| r.status == AttemptStatus::Captured);
-        if captured && !told {
-            return Err(unavailable("captured, but without a transaction", None));
-        }
-    }
-    Ok(found)
+    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
 }
 
 fn lookup_error(error: &Value, reply: &HttpReply) -> CallError {
@@ -635,77 +554,4 @@ fn lookup_error(error: &Value, reply: &HttpReply) -> CallError {
             reason,
         }
     }
-}
-
-/// One transaction as a report. The gateway's payment id tells attempts apart; until there is one, its order id has to.
-fn transaction_report(
-    transaction: &Value,
-    captured: bool,
-    amount: &Value,
-    currency: String,
-) -> Option<PaymentReport> {
-    let status = if is(transaction, "status", "success") {
-        // A success that the payment itself does not confirm is not money yet.
-        if captured {
-            AttemptStatus::Captured
-        } else {
-            AttemptStatus::Pending
-        }
-    } else if is(transaction, "status", "failed") {
-        AttemptStatus::Failed
-    } else {
-        AttemptStatus::Pending
-    };
-    let error = transaction
-        .get("error")
-        .filter(|_| status == AttemptStatus::Failed);
-    Some(PaymentReport {
-        status,
-        payment_id: text(transaction, "pg_transaction_id").or_else(|| text(transaction, "id"))?,
-        amount: paise(amount)?,
-        currency,
-        method: transaction.get("method").and_then(|m| text(m, "type")),
-        error: error
-            .and_then(|e| text(e, "reason").or_else(|| text(e, "code")))
-            .map(|reason| quotable(&reason)),
-        at: ["created_timestamp", "updated_timestamp"]
-            .iter()
-            .find_map(|name| whole(transaction.get(name)?).filter(|t| *t > 0))
-            .map(Millis::from_seconds),
-    })
-}
-
-/// `{"value": n, "offset": 100}`; any other offset is not paise.
-fn paise(amount: &Value) -> Option<Paise> {
-    if whole(amount.get("offset")?)? != 100 {
-        return None;
-    }
-    Paise::new(whole(amount.get("value")?)?).ok()
-}
-
-/// A whole number, also one in quotes: the documents say integers, their samples show both.
-fn whole(value: &Value) -> Option<i64> {
-    match value {
-        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        value => value.as_i64(),
-    }
-}
-
-fn is(value: &Value, name: &str, word: &str) -> bool {
-    text(value, name).is_some_and(|t| t.eq_ignore_ascii_case(word))
-}
-
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value
-        .get(name)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value, name: &str) -> Option<String> {
-    value
-        .get(name)?
-        .as_str()
-        .filter(|t| !t.is_empty())
-        .map(str::to_owned)
 }

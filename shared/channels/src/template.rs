@@ -5,7 +5,7 @@
 //! The tables there call `parameters` a stringified object; every sample, and the OpenAPI file, has a plain one.
 
 use chatbill_domain::bill::{Bill, Charge, Header, Item, Origin};
-use chatbill_domain::message::{Checkout, Content, Outgoing, Template};
+use chatbill_domain::message::{Checkout, Content, Fulfilment, Outgoing, Template};
 use chatbill_domain::money::{Money, Paise};
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,47 @@ const EXTRAS: &[(&str, &[&str])] = &[
 
 /// "UPI intent": only these are supported in the link; the amount comes from the order.
 const UPI_PARAMETERS: &[&str] = &["pa", "pn", "mc", "purpose", "tr"];
+
+/// A bill in free form: the `interactive` object of an `order_details` message.
+pub(crate) fn invoice(out: &Outgoing<'_>, checkout: &Checkout<'_>) -> Value {
+    let mut interactive = Map::new();
+    interactive.insert("type".into(), "order_details".into());
+    if let Some(media) = &out.bill.header {
+        interactive.insert("header".into(), header(media));
+    }
+    interactive.insert("body".into(), json!({"text": invoice_text(out)}));
+    if let Some(footer) = &out.bill.footer {
+        interactive.insert("footer".into(), json!({"text": footer}));
+    }
+    interactive.insert(
+        "action".into(),
+        json!({"name": "review_and_pay", "parameters": order_details(out, checkout)}),
+    );
+    Value::Object(interactive)
+}
+
+/// A change of the order in free form: the `interactive` object of an `order_status` message.
+pub(crate) fn status(
+    out: &Outgoing<'_>,
+    status: Fulfilment,
+    description: Option<&str>,
+    text: &str,
+) -> Value {
+    json!({
+        "type": "order_status",
+        "body": {"text": cut(text, LONGEST_BODY)},
+        "action": {"name": "review_order", "parameters": order_status(out, status.as_str(), description)},
+    })
+}
+
+/// A text that certainly leads to the page.
+pub(crate) fn with_link(text: &str, link: &str) -> String {
+    if text.contains(link) {
+        text.to_owned()
+    } else {
+        format!("{text}\n{link}")
+    }
+}
 
 /// The `parameters` of an `order_details` action, the same in free form and in a template.
 pub(crate) fn order_details(out: &Outgoing<'_>, checkout: &Checkout<'_>) -> Value {

@@ -1,6 +1,8 @@
 //! The messaging providers against their published samples, without a network.
 
 #[cfg(test)]
+mod exotel;
+#[cfg(test)]
 mod meta;
 #[cfg(test)]
 mod registry;

@@ -51,9 +51,13 @@ fn signed(body: Vec<u8>) -> RawWebhook {
 }
 
 pub(crate) fn probe() -> Probe {
+    let webhook = signed(bytes("meta/wh_payment_captured.json"));
+    let mut tampered = webhook.clone();
+    tampered.body.push(b' ');
     Probe {
         tenant: tenant(&settings(), &payment()),
-        webhook: signed(bytes("meta/wh_payment_captured.json")),
+        webhook,
+        tampered,
         calls: &[
             "invoice_link_full",
             "invoice_link_small",

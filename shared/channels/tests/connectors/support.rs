@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 /// What the registry test wants to know of each provider.
 pub(crate) struct Probe {
     pub(crate) tenant: Tenant,
-    /// A webhook as the vendor would sign it.
+    /// A webhook as the vendor would send it.
     pub(crate) webhook: RawWebhook,
+    /// The same after somebody changed what proves it: the body under a signature, or the secret it came with.
+    pub(crate) tampered: RawWebhook,
     /// Calls that must have a snapshot.
     pub(crate) calls: &'static [&'static str],
 }

@@ -1,0 +1,649 @@
+//! Exotel: WhatsApp and SMS.
+//!
+//! Documents: developer.exotel.com, "Send Whatsapp Messages API" and "SMS APIs"; "WhatsApp Payment Messages" and "WhatsApp Status
+//! Codes" of the newer portal; "Contactless Billing / Invoicing" (2022). Where the newer portal and the older pages differ, the older
+//! ones are followed (`docs/providers.md`).
+//!
+//! What shapes this file:
+//! - An accepted request can hold a message that was not: the code inside decides, not the HTTP status.
+//! - Callbacks are not reliably signed. A secret in the address they come to keeps strangers out, and no payment is believed from here.
+//! - Exotel documents no way to ask about a payment, so the payment gateway has to be asked.
+//! - Whether order templates can be sent through Exotel is documented nowhere, so a tenant that names some is refused rather than
+//!   surprised.
+//! - There is no idempotency key. An answer that was lost is "unknown", and reports find their order by `custom_data` (`CustomField`
+//!   for SMS).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
+use chatbill_domain::contact::quotable;
+use chatbill_domain::fault::Fault;
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::message::{
+    Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+};
+use chatbill_domain::money::Paise;
+use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport};
+use chatbill_domain::signature;
+use chatbill_domain::sms::{Encoding, Templates};
+use chatbill_domain::tenant::{self, ChannelKind, Tenant};
+use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use crate::wire::{
+    FORM, callback, failure, form, is, is_plain, list, patient, read_form, text, whole,
+};
+use crate::{native, template};
+
+/// "Send Whatsapp Messages API": the Singapore cluster; Mumbai is `https://api.in.exotel.com`.
+const BASE_URL: &str = "https://api.exotel.com";
+/// "WhatsApp Payment Messages", supported payment gateways.
+const GATEWAYS: &[&str] = &["razorpay", "payu", "zaakpay"];
+
+/// "WhatsApp Status Codes", error statuses: what each calls for. The texts decide, because an earlier edition of the page gave the
+/// numbers other meanings.
+const STATUSES: &[(&str, Remedy)] = &[
+    ("EX_SYSTEM_ERROR", Remedy::Retry), // Authentication, permission or service unavailability.
+    ("EX_NUMBER_ERROR", Remedy::GiveUp), // Issue with the recipient's number.
+    ("EX_SETUP_ERROR", Remedy::Alert),
+    ("EX_RATE_LIMIT_HIT", Remedy::Retry),
+    ("EX_SPAM_RATE_LIMIT_HIT", Remedy::GiveUp), // Lasts hours.
+    ("EX_TOO_MANY_REQUEST", Remedy::Retry),
+    ("EX_INVALID_REQUEST", Remedy::GiveUp),
+    ("EX_UNKNOWN_ERROR", Remedy::RetryOnce),
+    ("EX_INVALID_RECIPIENT", Remedy::GiveUp),
+    ("EX_INCAPABLE_RECIPIENT", Remedy::GiveUp),
+    ("EX_RECIPIENT_BLOCKED", Remedy::GiveUp),
+    ("EX_UNSUPPORTED_MESSAGE", Remedy::GiveUp),
+    ("EX_MEDIA_DOWNLOAD_ERROR", Remedy::RetryOnce), // The link could not be fetched, perhaps only now.
+    ("EX_MEDIA_UPLOAD_ERROR", Remedy::GiveUp),      // Unsupported media type.
+    ("EX_REENGAGEMENT_ERROR", Remedy::UseTemplate), // The 24-hour window has closed.
+    ("EX_INVALID_PARAM", Remedy::GiveUp),
+    ("EX_MISSING_PARAM", Remedy::GiveUp),
+    ("EX_INVALID_PARAM_VALUE", Remedy::GiveUp),
+    ("EX_TEMPLATE_ERROR", Remedy::Alert),
+    ("EX_TEMPLATE_PARAM_ERROR", Remedy::Alert),
+    ("EX_TEMPLATE_NOT_FOUND", Remedy::Alert),
+    ("EX_TEMPLATE_TEXT_TOO_LONG", Remedy::GiveUp),
+    ("EX_INVALID_TEMPLATE_NAMESPACE", Remedy::Alert),
+    ("EX_MESSAGE_PENDING_TOO_LONG", Remedy::GiveUp),
+    ("EX_MESSAGE_EXPIRED", Remedy::GiveUp),
+    ("EX_MESSAGE_TOO_LONG", Remedy::GiveUp),
+    ("EX_WEBHOOK_ERROR", Remedy::Alert), // The webhook is not configured.
+    ("EX_CATALOGUE_NOT_FOUND", Remedy::GiveUp),
+    ("EX_CATALOGUE_NOT_LINKED", Remedy::Alert),
+    ("EX_MISSING_PRODUCT", Remedy::GiveUp),
+    ("EX_PRODUCT_NOT_FOUND", Remedy::GiveUp),
+    ("EX_PRODUCT_COMPLIANCE_ERROR", Remedy::GiveUp),
+    ("EX_INVALID_HEADER", Remedy::GiveUp),
+    ("EX_MISSING_COMPLIANCE", Remedy::GiveUp),
+    ("EX_CHAR_POLICY_VIOLATION", Remedy::GiveUp),
+];
+
+/// "SMS APIs", detailed status codes and HTTP error codes: what each calls for.
+const SMS_CODES: &[(i64, Remedy)] = &[
+    // By callback.
+    (23_005, Remedy::GiveUp), // On the do-not-disturb register.
+    (23_010, Remedy::GiveUp), // No such number.
+    (23_020, Remedy::GiveUp), // Opted out.
+    (23_035, Remedy::Retry),  // Unreachable for now.
+    (23_050, Remedy::GiveUp), // Expired.
+    (23_070, Remedy::Alert),  // Invalid, for example without an entity id.
+    (23_072, Remedy::Alert),  // Header not registered with DLT.
+    (23_080, Remedy::Alert),  // Header.
+    (23_081, Remedy::Alert),  // Entity.
+    (23_082, Remedy::Alert),  // Template.
+    (23_083, Remedy::Alert),  // Scrubbing.
+    (23_084, Remedy::Alert),  // Consent template.
+    (23_181, Remedy::Alert),  // Template details, to 23186.
+    (23_182, Remedy::Alert),
+    (23_183, Remedy::Alert),
+    (23_184, Remedy::Alert),
+    (23_185, Remedy::Alert),
+    (23_186, Remedy::Alert),
+    (23_281, Remedy::Alert), // Entity details.
+    (24_010, Remedy::Retry), // System.
+    (24_110, Remedy::Retry), // Operator.
+    // In the answer.
+    (34_009, Remedy::Alert), // Not allowed.
+    (34_010, Remedy::Alert), // Not authenticated.
+    (40_001, Remedy::Alert), // Balance.
+    (40_002, Remedy::Alert), // Account inactive.
+    (40_200, Remedy::GiveUp), // Body.
+    (40_203, Remedy::GiveUp), // Numbers.
+    (40_204, Remedy::Alert), // SmsType.
+    (40_205, Remedy::Alert), // From.
+    (40_206, Remedy::Alert), // From does not go with SmsType.
+    (40_209, Remedy::GiveUp), // EncodingType.
+    (40_210, Remedy::Alert), // From.
+    (40_402, Remedy::Retry), // Too many requests.
+    (40_403, Remedy::Retry),
+    (40_405, Remedy::Retry), // Throttled.
+];
+
+struct Exotel {
+    base: String,
+    account_sid: String,
+    authorization: SecretString,
+    callback_token: [SecretString; 1],
+    tenant: String,
+    from: String,
+    kind: Kind,
+}
+
+enum Kind {
+    WhatsApp {
+        /// `order_details` as "WhatsApp Payment Messages" prints it, directly in the content.
+        flat: bool,
+    },
+    Sms {
+        entity_id: String,
+        templates: Templates,
+    },
+}
+
+pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
+    let channel = &tenant.channel;
+    let account = &channel.account;
+    let sms = channel.kind == ChannelKind::Sms;
+    let mut faults = Vec::new();
+    for (template, name) in [
+        (&channel.invoice, "invoice"),
+        (&channel.status, "status"),
+        (&channel.receipt, "receipt"),
+    ] {
+        if template.is_some() {
+            let why = if sms {
+                "WhatsApp templates are of no use to an SMS channel; see dlt_template_ids"
+            } else {
+                "Exotel does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
+            };
+            let pointer = format!("/channel/templates/{name}");
+            faults.push(Fault::new(pointer, "unsupported", why));
+        }
+    }
+    let gateway = tenant.payment.account.vendor.as_str();
+    if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
+        faults.push(Fault::new(
+            "/payment/gateway",
+            "unsupported",
+            format!(
+                "payments inside WhatsApp go through {} at Exotel",
+                GATEWAYS.join(", ")
+            ),
+        ));
+    }
+    let read = account.credentials.read("/channel/credentials", |f| {
+        let account_sid = f.required_text("account_sid", 80);
+        if account_sid.as_deref().is_some_and(|sid| !is_plain(sid)) {
+            f.fault("account_sid", "invalid", "must be letters and digits");
+        }
+        let key = tenant::secret(f, "api_key");
+        let token = tenant::secret(f, "api_token");
+        // A colon would end the user name of the Basic scheme early (RFC 7617).
+        if key.as_ref().is_some_and(|k| k.expose_secret().contains(':')) {
+            f.fault("api_key", "invalid", "must not contain a colon");
+        }
+        let callback_token = tenant::secret(f, "callback_token");
+        let flat = match f.value("order_details_form") {
+            None => Some(false),
+            Some(_) => f.parsed("order_details_form", |form| match form.as_str() {
+                "nested" => Ok(false),
+                "flat" => Ok(true),
+                _ => Err("nested or flat"),
+            }),
+        };
+        // A WhatsApp account may name them as well.
+        if sms {
+            f.required("dlt_entity_id");
+            f.required("dlt_template_ids");
+        }
+        let entity_id = f.text("dlt_entity_id", 40);
+        let templates = Templates::read(f, "dlt_template_ids");
+        let sender = f.text("sender", 40);
+        let kind = if sms {
+            Kind::Sms {
+                entity_id: entity_id?,
+                templates: templates?,
+            }
+        } else {
+            Kind::WhatsApp { flat: flat? }
+        };
+        let from = sender.filter(|_| sms).unwrap_or_else(|| channel.from.clone());
+        Some((account_sid?, key?, token?, callback_token?, kind, from))
+    });
+    match read {
+        Ok((account_sid, key, token, callback_token, kind, from)) if faults.is_empty() => {
+            let pair = format!("{}:{}", key.expose_secret(), token.expose_secret());
+            Ok(Box::new(Exotel {
+                base: account
+                    .base_url
+                    .clone()
+                    .unwrap_or_else(|| BASE_URL.to_owned()),
+                account_sid,
+                authorization: SecretString::from(format!("Basic {}", STANDARD.encode(pair))),
+                callback_token: [callback_token],
+                tenant: tenant.id.to_string(),
+                from,
+                kind,
+            }))
+        }
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            Err(faults)
+        }
+    }
+}
+
+impl Channel for Exotel {
+    fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
+        let step = match (&self.kind, answers.first()) {
+            (Kind::WhatsApp { flat }, None) => {
+                self.whatsapp(message, *flat).map(|call| SendStep::Call(Box::new(call)))
+            }
+            (Kind::WhatsApp { .. }, Some(answer)) => {
+                answered(answer, whatsapp_sent).map(|id| SendStep::Sent { id, segments: None })
+            }
+            (Kind::Sms { entity_id, templates }, None) => {
+                self.sms(message, entity_id, templates).map(|call| SendStep::Call(Box::new(call)))
+            }
+            (Kind::Sms { templates, .. }, Some(answer)) => answered(answer, sms_sent).and_then(|id| {
+                let segments = templates.compose(message)?.segments;
+                Ok(SendStep::Sent { id, segments: Some(segments) })
+            }),
+        };
+        step.unwrap_or_else(SendStep::Failed)
+    }
+
+    /// "WhatsApp Payment Messages" and the older pages name no endpoint for this.
+    fn lookup_payment(&self, _reference: &ReferenceId, _answers: &[Answer]) -> Step<Found> {
+        Step::failed(CallError::Unsupported(
+            "Exotel documents no way to ask about a payment",
+        ))
+    }
+}
+
+impl Exotel {
+    fn report_to(&self, out: &Outgoing<'_>) -> String {
+        let [token] = &self.callback_token;
+        callback(out, "exotel", &self.tenant, token)
+    }
+
+    /// "Send Whatsapp Messages API" with one message.
+    fn whatsapp(&self, out: &Outgoing<'_>, flat: bool) -> Result<HttpCall, SendFailure> {
+        let nested = |interactive| json!({"type": "interactive", "interactive": interactive});
+        let content = match &out.content {
+            Content::Invoice { payment } if flat => template::invoice(out, payment),
+            Content::Invoice { payment } => nested(template::invoice(out, payment)),
+            Content::Status {
+                status: Fulfilment::Pending,
+                ..
+            } => {
+                return Err(failure(
+                    Remedy::GiveUp,
+                    "status_pending",
+                    "pending cannot be sent as an order status",
+                ));
+            }
+            Content::Status {
+                status,
+                description,
+                text,
+            } => nested(template::status(out, *status, *description, text)),
+            Content::Receipt { text } => json!({
+                "type": "text", "text": {"body": template::with_link(text, out.receipt_url)},
+            }),
+        };
+        Ok(HttpCall::post_json(
+            "exotel.send_whatsapp",
+            format!("{}/v2/accounts/{}/messages", self.base, self.account_sid),
+            self.authorization.clone(),
+            &json!({
+                "custom_data": out.tag.to_string(),
+                "status_callback": self.report_to(out),
+                "whatsapp": {"messages": [{"from": self.from, "to": out.to.e164(), "content": content}]},
+            }),
+        ))
+    }
+
+    /// "SMS APIs", send. With `.json`, because without it the answer is XML.
+    fn sms(
+        &self,
+        out: &Outgoing<'_>,
+        entity_id: &str,
+        templates: &Templates,
+    ) -> Result<HttpCall, SendFailure> {
+        let sms = templates.compose(out)?;
+        let body = form(&[
+            ("From", &self.from),
+            ("To", out.to.e164()),
+            ("Body", &sms.text),
+            ("DltEntityId", entity_id),
+            ("DltTemplateId", sms.template_id),
+            ("SmsType", "transactional"),
+            (
+                "EncodingType",
+                match sms.encoding {
+                    Encoding::Gsm7 => "plain",
+                    Encoding::Ucs2 => "unicode",
+                },
+            ),
+            ("StatusCallback", &self.report_to(out)),
+            ("CustomField", &out.tag.to_string()),
+        ]);
+        Ok(HttpCall {
+            method: Method::Post,
+            body: Some((FORM.to_owned(), body.into_bytes())),
+            ..HttpCall::get(
+                "exotel.send_sms",
+                format!("{}/v1/Accounts/{}/Sms/send.json", self.base, self.account_sid),
+                self.authorization.clone(),
+            )
+        })
+    }
+}
+
+fn answered(
+    answer: &Answer,
+    read: fn(&HttpReply, &Value) -> Result<String, SendFailure>,
+) -> Result<String, SendFailure> {
+    let reply = match answer {
+        Answer::NotSent(reason) => return Err(failure(Remedy::Retry, "not_sent", reason)),
+        Answer::Lost(reason) => return Err(failure(Remedy::Unknown, "lost", reason)),
+        Answer::Reply(reply) => reply,
+    };
+    let document = reply.json().unwrap_or(Value::Null);
+    if reply.ok() {
+        read(reply, &document)
+    } else {
+        Err(refused(reply.status, reply.retry_after, &document))
+    }
+}
+
+/// The two documented answers: 202 with a list that has a code for each message, and 200 with `response.data`.
+fn whatsapp_sent(reply: &HttpReply, document: &Value) -> Result<String, SendFailure> {
+    let message = document
+        .pointer("/response/whatsapp/messages/0")
+        .or_else(|| document.get("response").filter(|r| r.get("code").is_some()));
+    let status = message.unwrap_or(document);
+    let code = ["code", "http_code"]
+        .iter()
+        .find_map(|name| whole(status.get(*name)?));
+    if is(status, "status", "failure") || code.is_some_and(|code| !(200..300).contains(&code)) {
+        let code = code.and_then(|code| u16::try_from(code).ok());
+        return Err(refused(
+            code.filter(|code| *code >= 300).unwrap_or(400),
+            reply.retry_after,
+            message.unwrap_or(document),
+        ));
+    }
+    let data = message.and_then(|m| m.get("data"));
+    data.and_then(|data| text(data, "sid").or_else(|| text(data, "message_id")))
+        .ok_or_else(|| unreadable("accepted, but without a message id"))
+}
+
+/// "SMS APIs", send: 200 says queued.
+fn sms_sent(_reply: &HttpReply, document: &Value) -> Result<String, SendFailure> {
+    let sms = document.get("SMSMessage").unwrap_or(&Value::Null);
+    if let Some(Report::Failed(failure)) = sms_report(sms) {
+        return Err(failure);
+    }
+    text(sms, "Sid").ok_or_else(|| unreadable("accepted, but without an SMS id"))
+}
+
+fn unreadable(why: &str) -> SendFailure {
+    failure(Remedy::Unknown, "unreadable", why)
+}
+
+/// What a refusal calls for: a text or code of Exotel's where there is one, else the HTTP status ("WhatsApp Status Codes", HTTP
+/// status codes; "WhatsApp Payment Messages", the same).
+fn refused(status: u16, retry_after: Option<u32>, document: &Value) -> SendFailure {
+    let places = [
+        "/error_data",
+        "/response/whatsapp/messages/0/error_data",
+        "/response/error_data",
+        "/RestException",
+        "/response",
+        "",
+    ];
+    let errors: Vec<&Value> = places
+        .iter()
+        .filter_map(|place| document.pointer(place))
+        .filter(|error| error.is_object())
+        .collect();
+    let named = errors.iter().find_map(|error| {
+        let texts = error.as_object()?.values().filter_map(Value::as_str);
+        texts.filter_map(known_status).next()
+    });
+    let coded = errors.iter().find_map(|error| {
+        let code = ["Code", "code"].iter().find_map(|n| whole(error.get(*n)?));
+        code.and_then(|code| sms_remedy(code).map(|remedy| (code, remedy)))
+    });
+    let words = errors.iter().find_map(|error| {
+        ["description", "message", "Message", "reason"]
+            .iter()
+            .find_map(|name| text(error, name))
+    });
+    let (code, remedy) = match (named, coded) {
+        (Some((name, remedy)), _) => (name.to_owned(), remedy),
+        (None, Some((code, remedy))) => (code.to_string(), remedy),
+        (None, None) => {
+            // A server error in Exotel's own words may be repeated, it says; one of something in front of it is in doubt.
+            let own = errors.iter().any(|e| {
+                ["http_code", "request_id", "code", "Code", "Status"]
+                    .iter()
+                    .any(|name| e.get(*name).is_some())
+            });
+            let remedy = match status {
+                429 | 503 => Remedy::Retry,
+                300..=399 | 401..=404 => Remedy::Alert,
+                408 => Remedy::Unknown,
+                400..=499 => Remedy::GiveUp,
+                _ if own => Remedy::Retry,
+                _ => Remedy::Unknown,
+            };
+            (format!("http_{status}"), remedy)
+        }
+    };
+    SendFailure {
+        remedy: patient(remedy, retry_after),
+        code,
+        detail: quotable(&words.unwrap_or_default()),
+    }
+}
+
+fn known_status(text: &str) -> Option<(&'static str, Remedy)> {
+    STATUSES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text))
+        .copied()
+}
+
+fn sms_remedy(code: i64) -> Option<Remedy> {
+    SMS_CODES
+        .iter()
+        .find(|(known, _)| *known == code)
+        .map(|(_, remedy)| *remedy)
+}
+
+impl Webhooks for Exotel {
+    fn name(&self) -> &'static str {
+        "exotel"
+    }
+
+    /// The newer portal speaks of a signature without saying whose secret it is made with, and neither the older pages nor what
+    /// arrives in practice has one. So the secret is in the address we gave Exotel.
+    fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
+        let presented = raw.query("token").ok_or(Refused::Missing)?;
+        let proof =
+            signature::same_secret(&self.callback_token, presented).ok_or(Refused::Mismatch)?;
+        Ok(VerifiedWebhook::new(raw, proof))
+    }
+
+    fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
+        let hook = match serde_json::from_slice(webhook.body()) {
+            Ok(hook @ Value::Object(_)) => hook,
+            Ok(_) => return Err(Unreadable("not an object".to_owned())),
+            Err(_) => read_form(webhook.body()),
+        };
+        if hook.get("SmsSid").is_some() {
+            return Ok(vec![sms_signal(&hook)]);
+        }
+        let mut signals: Vec<Signal> = hook
+            .get("whatsapp")
+            .map_or(&[][..], |whatsapp| list(whatsapp, "messages"))
+            .iter()
+            .map(whatsapp_signal)
+            .collect();
+        signals.extend(payment_signals(&hook));
+        if signals.is_empty() {
+            if hook.get("whatsapp").is_none() && hook.get("event").is_none() && hook.get("type").is_none() {
+                return Err(Unreadable("none of Exotel's shapes".to_owned()));
+            }
+            signals.push(Signal::Ignored("nothing in it".to_owned()));
+        }
+        Ok(signals)
+    }
+
+    /// Exotel looks at the status only.
+    fn acknowledgement(&self) -> &'static str {
+        "ok"
+    }
+
+    fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
+        None
+    }
+}
+
+/// A delivery report of WhatsApp (`dlr`), or a message from a customer (`icm` in the documents, `incoming_message` in traffic).
+fn whatsapp_signal(message: &Value) -> Signal {
+    let kind = text(message, "callback_type").unwrap_or_default();
+    match kind.as_str() {
+        "dlr" => {}
+        "icm" | "incoming_message" => {
+            return Signal::Ignored("a message from a customer".to_owned());
+        }
+        other => {
+            return Signal::Ignored(format!("a callback of type {}", quotable(other)));
+        }
+    }
+    let id = text(message, "sid").or_else(|| text(message, "message_sid"));
+    let id = quotable(&id.unwrap_or_default());
+    let status = text(message, "exo_detailed_status").unwrap_or_default();
+    let Some(tag) = text(message, "custom_data").and_then(|tag| Tag::parse(&tag)) else {
+        return Signal::Ignored(format!(
+            "{} of {id} carries no tag of ours",
+            quotable(&status)
+        ));
+    };
+    let code = message.get("exo_status_code").and_then(whole);
+    // The texts decide; a number alone is believed only where its meaning never changed.
+    let report = match (status.to_ascii_uppercase().as_str(), code) {
+        ("EX_MESSAGE_SENT", _) | ("", Some(30_001)) => Report::Progress(Progress::Sent),
+        ("EX_MESSAGE_DELIVERED", _) | ("", Some(30_002)) => Report::Progress(Progress::Delivered),
+        ("EX_MESSAGE_SEEN", _) | ("", Some(30_003)) => Report::Progress(Progress::Read),
+        ("", None) => return Signal::Ignored(format!("a report of {id} without a status")),
+        (named, _) => Report::Failed(SendFailure {
+            // It did not arrive, so a text nobody knows is at least not a message in doubt.
+            remedy: known_status(named).map_or(Remedy::GiveUp, |(_, remedy)| remedy),
+            code: match (named, code) {
+                ("", Some(code)) => code.to_string(),
+                (named, _) => quotable(named),
+            },
+            detail: quotable(&text(message, "description").unwrap_or_default()),
+        }),
+    };
+    Signal::Message { tag, report }
+}
+
+/// "SMS APIs", status callback.
+fn sms_signal(sms: &Value) -> Signal {
+    let id = quotable(&text(sms, "SmsSid").unwrap_or_default());
+    let status = quotable(&text(sms, "Status").unwrap_or_default());
+    let Some(tag) = text(sms, "CustomField").and_then(|tag| Tag::parse(&tag)) else {
+        return Signal::Ignored(format!("{status} of {id} carries no tag of ours"));
+    };
+    match sms_report(sms) {
+        Some(report) => Signal::Message { tag, report },
+        None => Signal::Ignored(format!("{status} of {id} is not followed")),
+    }
+}
+
+/// What `Status` and `DetailedStatusCode` say. `sent` with 20005 is on the phone, with 20006 at the operator.
+fn sms_report(sms: &Value) -> Option<Report> {
+    let status = text(sms, "Status")?.to_ascii_lowercase().replace('-', "_");
+    let code = sms.get("DetailedStatusCode").and_then(whole);
+    match status.as_str() {
+        "sent" if code == Some(20_005) => Some(Report::Progress(Progress::Delivered)),
+        "sent" | "submitted" => Some(Report::Progress(Progress::Sent)),
+        "failed" | "failed_dnd" => Some(Report::Failed(SendFailure {
+            remedy: code.and_then(sms_remedy).unwrap_or(Remedy::GiveUp),
+            code: code.map_or(status, |code| code.to_string()),
+            detail: quotable(&text(sms, "DetailedStatus").unwrap_or_default()),
+        })),
+        // queued, sending: we know.
+        _ => None,
+    }
+}
+
+/// A payment in one of the three shapes that are documented or expected by integrations; nobody has shown a real one. None is
+/// believed: whoever holds the money is asked, and what is said here only tells when.
+fn payment_signals(hook: &Value) -> Vec<Signal> {
+    let named = |name: &str| is(hook, name, "payment_status");
+    if named("event") {
+        // "WhatsApp Payment Messages", payment status webhook.
+        return vec![payment_signal(hook, "payment_status", "transaction_id")];
+    }
+    if let Some(data) = hook.get("data").filter(|_| named("type")) {
+        // The support page of the newer portal.
+        return vec![payment_signal(data, "status", "payment_id")];
+    }
+    // Meta's own shape without its envelope.
+    let statuses = list(hook, "statuses").iter();
+    statuses
+        .filter_map(|status| Some((status, status.get("payment")?)))
+        .map(|(status, payment)| match text(status, "status") {
+            Some(word) if !payment.as_object().is_some_and(|p| p.contains_key("status")) => {
+                let mut payment = payment.clone();
+                if let Some(fields) = payment.as_object_mut() {
+                    fields.insert("status".to_owned(), word.into());
+                }
+                payment_signal(&payment, "status", "id")
+            }
+            _ => payment_signal(payment, "status", "id"),
+        })
+        .collect()
+}
+
+fn payment_signal(payment: &Value, status: &str, id: &str) -> Signal {
+    let Some(reference) = text(payment, "reference_id").and_then(|r| ReferenceId::parse(r).ok())
+    else {
+        return Signal::Ignored("a payment that names no bill of ours".to_owned());
+    };
+    let word = text(payment, status).unwrap_or_default().to_ascii_lowercase();
+    let status = match word.as_str() {
+        // "Payment request sent, awaiting customer action": nobody has anything to tell yet.
+        "pending" => return Signal::Ignored(format!("{reference} awaits its payment")),
+        "captured" => AttemptStatus::Captured,
+        "failed" | "canceled" => AttemptStatus::Failed,
+        _ => AttemptStatus::Pending,
+    };
+    let amount = payment.get("amount").unwrap_or(&Value::Null);
+    let report = PaymentReport {
+        status,
+        payment_id: text(payment, id).unwrap_or_else(|| reference.to_string()),
+        amount: native::paise(amount).unwrap_or(Paise::ZERO),
+        currency: text(amount, "currency").unwrap_or_else(|| "INR".to_owned()),
+        method: None,
+        error: None,
+        at: None,
+    };
+    Signal::Payment {
+        reference,
+        report,
+        trust: Trust::Hint,
+    }
+}
