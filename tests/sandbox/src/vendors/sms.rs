@@ -85,6 +85,9 @@ pub(super) struct Dlt {
     /// The hosts that links may have; any if left out.
     #[serde(default)]
     url_hosts: Option<Vec<String>>,
+    /// Another limit than 30 characters for a variable: links to this machine are longer than a shop's own.
+    #[serde(default)]
+    variable_length: Option<usize>,
 }
 
 /// Why the operator drops a message.
@@ -131,13 +134,14 @@ impl Dlt {
         if !self.senders.iter().any(|known| known == sender) {
             return Err(Scrubbed::Sender);
         }
+        let slot = self.variable_length.unwrap_or(SLOT);
         let template = match template {
             None | Some("") => {
                 // Without an id the vendor's dashboard finds the template by its text.
                 let found = self
                     .templates
                     .iter()
-                    .find(|template| fits(&template.text, body, SLOT));
+                    .find(|template| fits(&template.text, body, slot));
                 found.ok_or(Scrubbed::Mismatch)?
             }
             Some(id) => {
@@ -153,7 +157,7 @@ impl Dlt {
             "blacklisted" => return Err(Scrubbed::Blacklisted),
             _ => {}
         }
-        if !fits(&template.text, body, SLOT) {
+        if !fits(&template.text, body, slot) {
             return Err(if fits(&template.text, body, usize::MAX) {
                 Scrubbed::TooLong
             } else {
@@ -271,6 +275,7 @@ mod tests {
                 status: active(),
             }],
             url_hosts: Some(vec!["pay.example".to_owned()]),
+            variable_length: None,
         };
         let scrub = |body: &str| dlt.scrub("ACMEST", Some("1"), Some("7"), body);
         let text = |name: &str, sum: &str, link: &str| {

@@ -179,6 +179,168 @@ impl Bench {
         self.control("accounts", accounts).await;
     }
 
+    /// Registers an account of another vendor, with changes.
+    async fn register_one(&self, vendor: &str, mut account: Value, changes: Value) {
+        account
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        self.control("accounts", json!({vendor: account})).await;
+    }
+
+    /// Registers the Exotel account.
+    pub(crate) async fn exotel_account(&self, changes: Value) {
+        let account = json!({
+            "account_sid": "acme1", "api_key": "key", "api_token": "token", "from": "+918047109880",
+            "webhook_url": format!("{}/exotel", self.receiver.url),
+            "configurations": [{"configuration_name": "shop pay", "provider_name": "razorpay", "gateway_account": "rzp_test_shop"}],
+            "templates": [
+                {"name": "bill", "language": "en", "kind": "order_details", "variables": 1},
+                {"name": "receipt", "language": "en", "kind": "body", "variables": 2},
+            ],
+            "sms": {"dlt": {
+                "entity_id": "1101", "senders": ["ACMEST"],
+                "templates": [
+                    {"id": "1107", "text": "Dear {#var#}, pay Rs.{#var#} at {#var#} -Acme"},
+                    {"id": "1108", "text": "₹{#var#} -Acme"},
+                    {"id": "1109", "text": "Old -Acme", "status": "inactive"},
+                    {"id": "1110", "text": "Bad -Acme", "status": "blacklisted"},
+                ],
+            }},
+        });
+        self.register_one("exotel", account, changes).await;
+    }
+
+    /// Registers the Kaleyra account.
+    pub(crate) async fn kaleyra_account(&self, changes: Value) {
+        let account = json!({
+            "sid": "HXIN1", "api_key": "key", "from": "+918045210677",
+            "callback_profiles": [{
+                "id": "IN_1", "url": format!("{}/kaleyra", self.receiver.url),
+                "headers": {"X-Callback-Token": "secret"},
+                "body": {
+                    "status": r#"{"event": "{event}", "id": "{message_id}", "status": "{status}", "to": "{recipient}", "code": "{error_code}", "reference_id": "{reference_id}"}"#,
+                    "payment": r#"{"event": "{event}", "reference_id": "{reference_id}", "status": "{payment_status}", "amount": {"value": {amount}, "offset": {offset}}, "transaction_id": "{transaction_id}", "transaction_status": "{transaction_status}"}"#,
+                    "message": r#"{"event": "{event}", "from": "{from}", "text": "{text}"}"#,
+                    "sms": r#"{"event": "{event}", "id": "{message_id}", "status": "{status}", "trace": "{trace}", "units": {units}, "ref": "{ref_custom}"}"#,
+                },
+            }],
+            "configurations": [{"configuration_name": "shop pay", "provider_name": "razorpay", "gateway_account": "rzp_test_shop"}],
+            "templates": [{"name": "receipt", "language": "en", "kind": "body", "variables": 2, "url_button": true}],
+            "dlt": {"senders": ["ACMEST"], "templates": [{"id": "1107", "text": "Pay Rs.{#var#} at {#var#} -Acme"}]},
+        });
+        self.register_one("kaleyra", account, changes).await;
+    }
+
+    pub(crate) async fn exotel(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        self.json(
+            method,
+            &format!("/exotel{path}"),
+            &[("authorization", EXOTEL_KEY)],
+            body,
+        )
+        .await
+    }
+
+    /// Sends WhatsApp messages through Exotel.
+    pub(crate) async fn exotel_send(&self, messages: Value) -> (u16, Value) {
+        let body = json!({"whatsapp": {"messages": messages}});
+        self.exotel("POST", "/v2/accounts/acme1/messages", Some(body))
+            .await
+    }
+
+    /// Posts a form, urlencoded.
+    pub(crate) async fn post_form(
+        &self,
+        path: &str,
+        header: (&str, &str),
+        fields: &[(&str, &str)],
+    ) -> (u16, String) {
+        let encode =
+            |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+        let body: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect();
+        let headers = [
+            header,
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        self.post(path, &headers, body.join("&")).await
+    }
+
+    /// Posts a form, multipart as curl writes it.
+    pub(crate) async fn post_multipart(
+        &self,
+        path: &str,
+        header: (&str, &str),
+        fields: &[(&str, &str)],
+    ) -> (u16, String) {
+        let parts: String = fields
+            .iter()
+            .map(|(name, value)| {
+                format!(
+                    "--xx\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+                )
+            })
+            .collect();
+        let headers = [header, ("content-type", "multipart/form-data; boundary=xx")];
+        self.post(path, &headers, format!("{parts}--xx--\r\n"))
+            .await
+    }
+
+    /// Posts with exactly these headers.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> (u16, String) {
+        let url = format!("{}{path}", self.sandbox.url());
+        let mut request = self.client.post(url).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Sends an SMS through Exotel.
+    pub(crate) async fn exotel_sms(&self, fields: &[(&str, &str)]) -> (u16, Value) {
+        let header = ("authorization", EXOTEL_KEY);
+        let (http, text) = self
+            .post_form("/exotel/v1/Accounts/acme1/Sms/send.json", header, fields)
+            .await;
+        (http, serde_json::from_str(&text).unwrap())
+    }
+
+    pub(crate) async fn kaleyra_send(&self, fields: &[(&str, &str)]) -> (u16, Value) {
+        let (http, text) = self
+            .post_multipart("/kaleyra/v1/HXIN1/messages", ("api-key", "key"), fields)
+            .await;
+        (http, serde_json::from_str(&text).unwrap())
+    }
+
+    pub(crate) async fn kaleyra(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        self.json(
+            method,
+            &format!("/kaleyra/v1/HXIN1{path}"),
+            &[("api-key", "key")],
+            body,
+        )
+        .await
+    }
+
     pub(crate) async fn raw(
         &self,
         method: &str,
@@ -303,6 +465,26 @@ impl Bench {
 
     pub(crate) async fn now(&self) -> i64 {
         self.look("clock").await["now"].as_i64().unwrap()
+    }
+}
+
+/// `key:token`.
+pub(crate) const EXOTEL_KEY: &str = "Basic a2V5OnRva2Vu";
+
+/// The shape of a JSON document: its keys and types, arrays by their first entry.
+pub(crate) fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), shape(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().take(1).map(shape).collect(),
+        Value::String(_) => "string".into(),
+        Value::Number(number) if number.is_f64() => "decimal".into(),
+        Value::Number(_) => "integer".into(),
+        Value::Bool(_) => "boolean".into(),
+        Value::Null => Value::Null,
     }
 }
 
