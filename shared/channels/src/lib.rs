@@ -22,7 +22,7 @@ macro_rules! channels {
     };
 }
 
-channels!(meta, exotel);
+channels!(meta, exotel, kaleyra);
 
 /// The names of all messaging providers, as they stand in tenant documents and webhook URLs.
 #[must_use]

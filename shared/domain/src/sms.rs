@@ -63,13 +63,13 @@ impl Kind {
     }
 
     /// The text to register when a tenant has none of its own, and what fills its slots in their order. In GSM-7 throughout. The
-    /// link has two slots, 60 characters.
+    /// link has three slots, 90 characters.
     #[must_use]
     pub const fn default_text(self) -> (&'static str, &'static [Variable]) {
         use Variable::{Amount, CustomerName, ReceiptUrl, ReferenceId, Shop, Status};
         match self {
             Self::Invoice => (
-                "Dear {#var#}, your bill {#var#} from {#var#} is Rs.{#var#}. View and pay: {#var#}{#var#}",
+                "Dear {#var#}, your bill {#var#} from {#var#} is Rs.{#var#}. View and pay: {#var#}{#var#}{#var#}",
                 &[
                     CustomerName,
                     ReferenceId,
@@ -77,27 +77,56 @@ impl Kind {
                     Amount,
                     ReceiptUrl,
                     ReceiptUrl,
+                    ReceiptUrl,
                 ],
             ),
             Self::Paid => (
-                "{#var#} received your payment of Rs.{#var#} for bill {#var#}. Receipt: {#var#}{#var#}",
-                &[Shop, Amount, ReferenceId, ReceiptUrl, ReceiptUrl],
+                "{#var#} received your payment of Rs.{#var#} for bill {#var#}. Receipt: {#var#}{#var#}{#var#}",
+                &[
+                    Shop,
+                    Amount,
+                    ReferenceId,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                ],
             ),
             Self::Failed => (
-                "Your payment of Rs.{#var#} for bill {#var#} at {#var#} did not go through. Try again: {#var#}{#var#}",
-                &[Amount, ReferenceId, Shop, ReceiptUrl, ReceiptUrl],
+                "Your payment of Rs.{#var#} for bill {#var#} at {#var#} did not go through. Try again: {#var#}{#var#}{#var#}",
+                &[
+                    Amount,
+                    ReferenceId,
+                    Shop,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                ],
             ),
             Self::Canceled => (
-                "Your bill {#var#} at {#var#} was canceled. Details: {#var#}{#var#}",
-                &[ReferenceId, Shop, ReceiptUrl, ReceiptUrl],
+                "Your bill {#var#} at {#var#} was canceled. Details: {#var#}{#var#}{#var#}",
+                &[ReferenceId, Shop, ReceiptUrl, ReceiptUrl, ReceiptUrl],
             ),
             Self::Refund => (
-                "{#var#} refunded Rs.{#var#} of your bill {#var#}. Details: {#var#}{#var#}",
-                &[Shop, Amount, ReferenceId, ReceiptUrl, ReceiptUrl],
+                "{#var#} refunded Rs.{#var#} of your bill {#var#}. Details: {#var#}{#var#}{#var#}",
+                &[
+                    Shop,
+                    Amount,
+                    ReferenceId,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                ],
             ),
             Self::Status => (
-                "Your order {#var#} at {#var#} is {#var#}. Details: {#var#}{#var#}",
-                &[ReferenceId, Shop, Status, ReceiptUrl, ReceiptUrl],
+                "Your order {#var#} at {#var#} is {#var#}. Details: {#var#}{#var#}{#var#}",
+                &[
+                    ReferenceId,
+                    Shop,
+                    Status,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                    ReceiptUrl,
+                ],
             ),
         }
     }

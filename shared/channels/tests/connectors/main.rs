@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod exotel;
 #[cfg(test)]
+mod kaleyra;
+#[cfg(test)]
 mod meta;
 #[cfg(test)]
 mod registry;

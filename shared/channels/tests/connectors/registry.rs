@@ -9,6 +9,7 @@ fn probe(name: &str) -> Probe {
     match name {
         "meta" => crate::meta::probe(),
         "exotel" => crate::exotel::probe(),
+        "kaleyra" => crate::kaleyra::probe(),
         other => panic!("{other} has no probe"),
     }
 }

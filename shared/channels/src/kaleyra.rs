@@ -1,0 +1,606 @@
+//! Kaleyra.io: WhatsApp and SMS.
+//!
+//! Documents: developers.kaleyra.io, "Send WhatsApp Pay Messages", "Send an SMS", "Callback Profiles" (2024 to 2026).
+//!
+//! What shapes this file:
+//! - An order inside WhatsApp is documented for payments through a payment configuration only ("type: must be set to
+//!   payment_gateway"). In the other modes the bill goes out as a text with the link, and changes of the order as texts too.
+//! - Which HTTP status an error has is stated nowhere, so the error envelope is looked for in every answer.
+//! - What a callback looks like is set up by the tenant; `docs/kaleyra-callback.md` is our side of it. WhatsApp requests have no
+//!   field that comes back with the reports, so the address they come to names the message.
+//! - There is no idempotency key. An answer that was lost is "unknown".
+
+use chatbill_domain::bill::Header;
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
+use chatbill_domain::contact::quotable;
+use chatbill_domain::fault::Fault;
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::message::{
+    Checkout, Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+};
+use chatbill_domain::money::Paise;
+use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport};
+use chatbill_domain::signature;
+use chatbill_domain::sms::{Encoding, Templates};
+use chatbill_domain::tenant::{self, ChannelKind, Tenant};
+use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+use crate::wire::{FORM, callback, failure, form, is_plain, patient, read_form, text};
+use crate::{native, template};
+
+/// The India pod, for Indian accounts; `https://api.kaleyra.io` is Singapore.
+const BASE_URL: &str = "https://api.in.kaleyra.io";
+/// "Send WhatsApp Pay Messages", payment_gateway object.
+const GATEWAYS: &[&str] = &["razorpay", "payu"];
+/// The header of a callback profile that holds the secret; our choice.
+const TOKEN_HEADER: &str = "x-chatbill-token";
+/// "Send WhatsApp Pay Messages", footer.
+const LONGEST_FOOTER: usize = 60;
+
+/// Why an SMS was not delivered, as letters and digits only, and what it calls for.
+const TRACES: &[(&str, Remedy)] = &[
+    ("NOCREDITS", Remedy::Alert),
+    ("BLACKLIST", Remedy::GiveUp),
+    ("CONDND", Remedy::GiveUp),
+    ("TEMPLATENOTFOUND", Remedy::Alert),
+    ("OPTOUT", Remedy::GiveUp),
+    ("INVALIDSUB", Remedy::GiveUp),
+    ("MOBOFF", Remedy::Retry), // Switched off; later perhaps not.
+    ("NOTALLOWED", Remedy::Alert),
+    ("KYCNOTAPPROVED", Remedy::Alert),
+];
+
+struct Kaleyra {
+    base: String,
+    sid: String,
+    api_key: SecretString,
+    callback_token: [SecretString; 1],
+    callback_profile_id: Option<String>,
+    tenant: String,
+    from: String,
+    payment_number: String,
+    configuration_name: Option<String>,
+    /// An SMS channel has them.
+    templates: Option<Templates>,
+}
+
+pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
+    let channel = &tenant.channel;
+    let account = &channel.account;
+    let sms = channel.kind == ChannelKind::Sms;
+    let mut faults = Vec::new();
+    for (template, name) in [
+        (&channel.invoice, "invoice"),
+        (&channel.status, "status"),
+        (&channel.receipt, "receipt"),
+    ] {
+        if template.is_some() {
+            let why = if sms {
+                "WhatsApp templates are of no use to an SMS channel; see dlt_template_ids"
+            } else {
+                "Kaleyra does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
+            };
+            let pointer = format!("/channel/templates/{name}");
+            faults.push(Fault::new(pointer, "unsupported", why));
+        }
+    }
+    let gateway = tenant.payment.account.vendor.as_str();
+    if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
+        faults.push(Fault::new(
+            "/payment/gateway",
+            "unsupported",
+            format!(
+                "payments inside WhatsApp go through {} at Kaleyra",
+                GATEWAYS.join(" or ")
+            ),
+        ));
+    }
+    let read = account.credentials.read("/channel/credentials", |f| {
+        let sid = f.required_text("sid", 80);
+        if sid.as_deref().is_some_and(|sid| !is_plain(sid)) {
+            f.fault("sid", "invalid", "must be letters and digits");
+        }
+        let api_key = tenant::secret(f, "api_key");
+        let callback_token = tenant::secret(f, "callback_token");
+        let callback_profile_id = f.text("callback_profile_id", 100);
+        let payment_number = f.text("payment_number", 40);
+        // A WhatsApp account may name them as well.
+        if sms {
+            f.required("dlt_template_ids");
+        }
+        let templates = Templates::read(f, "dlt_template_ids");
+        let sender = f.text("sender", 40);
+        if sms {
+            templates.as_ref()?;
+        }
+        Some(Kaleyra {
+            base: account
+                .base_url
+                .clone()
+                .unwrap_or_else(|| BASE_URL.to_owned()),
+            sid: sid?,
+            api_key: api_key?,
+            callback_token: [callback_token?],
+            callback_profile_id,
+            tenant: tenant.id.to_string(),
+            from: sender
+                .filter(|_| sms)
+                .unwrap_or_else(|| channel.from.clone()),
+            payment_number: payment_number.unwrap_or_else(|| channel.from.clone()),
+            configuration_name: tenant.payment.configuration_name.clone(),
+            templates: templates.filter(|_| sms),
+        })
+    });
+    match read {
+        Ok(kaleyra) if faults.is_empty() => Ok(Box::new(kaleyra)),
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            Err(faults)
+        }
+    }
+}
+
+impl Channel for Kaleyra {
+    fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
+        let step = match (&self.templates, answers.first()) {
+            (None, None) => self.whatsapp(message).map(|call| SendStep::Call(Box::new(call))),
+            (Some(templates), None) => self
+                .sms(message, templates)
+                .map(|call| SendStep::Call(Box::new(call))),
+            (templates, Some(answer)) => sent(answer).and_then(|id| {
+                let segments = match templates {
+                    Some(templates) => Some(templates.compose(message)?.segments),
+                    None => None,
+                };
+                Ok(SendStep::Sent { id, segments })
+            }),
+        };
+        step.unwrap_or_else(SendStep::Failed)
+    }
+
+    fn lookup_payment(&self, reference: &ReferenceId, answers: &[Answer]) -> Step<Found> {
+        let Some(configuration) = &self.configuration_name else {
+            return Step::failed(CallError::Unsupported(
+                "only payments through a WhatsApp payment configuration can be looked up",
+            ));
+        };
+        match answers.first() {
+            // The page prints two more addresses, one with a doubled version; this is the sample's.
+            None => Step::call(self.call(
+                "kaleyra.lookup_payment",
+                Method::Get,
+                &format!(
+                    "whatsapp/payment/status?{}",
+                    form(&[
+                        ("number", &self.payment_number),
+                        ("reference_id", reference.as_str()),
+                        ("payment_config_id", configuration),
+                    ])
+                ),
+                None,
+            )),
+            Some(answer) => Step::Done(looked_up(answer, reference)),
+        }
+    }
+}
+
+impl Kaleyra {
+    fn call(
+        &self,
+        label: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<(String, Vec<u8>)>,
+    ) -> HttpCall {
+        HttpCall {
+            label,
+            method,
+            url: format!("{}/v1/{}/{path}", self.base, self.sid),
+            authorization: None,
+            secret_header: Some(("api-key", self.api_key.clone())),
+            headers: Vec::new(),
+            body,
+        }
+    }
+
+    /// Where reports about this message go; the message's name comes back with them.
+    fn report_to(&self, out: &Outgoing<'_>) -> String {
+        let [token] = &self.callback_token;
+        let address = callback(out, "kaleyra", &self.tenant, token);
+        format!("{address}&{}", form(&[("tag", &out.tag.to_string())]))
+    }
+
+    /// "Send WhatsApp Pay Messages": one form for a bill, a change of it, and a text.
+    fn whatsapp(&self, out: &Outgoing<'_>) -> Result<HttpCall, SendFailure> {
+        let native = out.mode == PaymentMode::PaymentGateway;
+        let mut fields = vec![("to", out.to.digits().to_owned())];
+        let mut say = |kind: &str, body: String| {
+            fields.push(("type", kind.to_owned()));
+            fields.push(("channel", "WhatsApp".to_owned()));
+            fields.push(("from", self.from.clone()));
+            fields.push(("body", body));
+        };
+        let action = match &out.content {
+            Content::Status {
+                status: Fulfilment::Pending,
+                ..
+            } => {
+                return Err(failure(
+                    Remedy::GiveUp,
+                    "status_pending",
+                    "pending cannot be sent as an order status",
+                ));
+            }
+            Content::Invoice { payment } if native => {
+                say("order_details", template::invoice_text(out));
+                let parameters = template::order_details(out, payment);
+                Some(json!({"name": "review_and_pay", "parameters": parameters}))
+            }
+            Content::Status {
+                status,
+                description,
+                text,
+            } if native => {
+                say("order_status", template::cut(text, template::LONGEST_BODY));
+                let parameters = template::order_status(out, status.as_str(), *description);
+                Some(json!({"name": "review_order", "parameters": parameters}))
+            }
+            Content::Invoice { payment } => {
+                let link = match payment {
+                    Checkout::Link { url } => url,
+                    // A chat makes no link of upi://; the page does.
+                    Checkout::Intent { .. } | Checkout::Configuration { .. } => out.receipt_url,
+                };
+                say("text", template::with_link(&template::invoice_text(out), link));
+                None
+            }
+            Content::Status { text, .. } | Content::Receipt { text } => {
+                say("text", template::with_link(text, out.receipt_url));
+                None
+            }
+        };
+        if let Some(action) = action {
+            if let Content::Invoice { .. } = &out.content {
+                if let Some(footer) = &out.bill.footer {
+                    fields.push(("footer", template::cut(footer, LONGEST_FOOTER)));
+                }
+                // "header": a text; without one WhatsApp shows the first item's picture.
+                if let Some(Header::Text(header)) = &out.bill.header {
+                    fields.push(("header", header.clone()));
+                }
+            }
+            fields.push(("action", action.to_string()));
+        }
+        match &self.callback_profile_id {
+            Some(id) => fields.push(("callback_profile_id", id.clone())),
+            None => fields.push(("callback_url", self.report_to(out))),
+        }
+        Ok(self.call(
+            "kaleyra.send_whatsapp",
+            Method::Post,
+            "messages",
+            Some(multipart(&fields)),
+        ))
+    }
+
+    /// "Send an SMS". The entity is bound to the sender, so it is not named.
+    fn sms(&self, out: &Outgoing<'_>, templates: &Templates) -> Result<HttpCall, SendFailure> {
+        let sms = templates.compose(out)?;
+        let (tag, report_to) = (out.tag.to_string(), self.report_to(out));
+        let callback = json!({"url": report_to, "method": "POST"}).to_string();
+        let mut fields = vec![
+            ("to", out.to.e164()),
+            ("sender", &self.from),
+            ("type", "TXN"),
+            ("body", &sms.text),
+            ("template_id", sms.template_id),
+            ("ref", &tag),
+        ];
+        if sms.encoding == Encoding::Ucs2 {
+            fields.push(("unicode", "Auto"));
+        }
+        match &self.callback_profile_id {
+            Some(id) => fields.push(("callback_profile_id", id)),
+            None => fields.push(("callback", &callback)),
+        }
+        Ok(self.call(
+            "kaleyra.send_sms",
+            Method::Post,
+            "messages",
+            Some((FORM.to_owned(), form(&fields).into_bytes())),
+        ))
+    }
+}
+
+/// RFC 7578, with a boundary that is in none of the values. The same fields always make the same bytes.
+fn multipart(fields: &[(&str, String)]) -> (String, Vec<u8>) {
+    let mut number: u32 = 0;
+    let mut boundary = "chatbill".to_owned();
+    while fields.iter().any(|(_, value)| value.contains(&boundary)) {
+        number = number.saturating_add(1);
+        boundary = format!("chatbill-{number}");
+    }
+    let mut body = String::new();
+    for (name, value) in fields {
+        body.push_str(&format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+        ));
+    }
+    body.push_str(&format!("--{boundary}--\r\n"));
+    let kind = format!("multipart/form-data; boundary={boundary}");
+    (kind, body.into_bytes())
+}
+
+/// 202 with an id for each recipient, or the error envelope, whatever its HTTP status.
+fn sent(answer: &Answer) -> Result<String, SendFailure> {
+    let reply = match answer {
+        Answer::NotSent(reason) => return Err(failure(Remedy::Retry, "not_sent", reason)),
+        Answer::Lost(reason) => return Err(failure(Remedy::Unknown, "lost", reason)),
+        Answer::Reply(reply) => reply,
+    };
+    let document = reply.json().unwrap_or(Value::Null);
+    if !reply.ok() || is_error(&document) {
+        return Err(refused(reply, &document));
+    }
+    document
+        .pointer("/data/0")
+        .and_then(|first| text(first, "message_id"))
+        .or_else(|| text(&document, "id"))
+        .ok_or_else(|| {
+            failure(
+                Remedy::Unknown,
+                "unreadable",
+                "accepted, but without a message id",
+            )
+        })
+}
+
+/// An `error` that says something, or a code with nothing accepted.
+fn is_error(document: &Value) -> bool {
+    let said = match document.get("error") {
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(Value::String(words)) => !words.is_empty(),
+        _ => false,
+    };
+    said || (document.get("code").is_some() && document.get("id").is_none())
+}
+
+fn refused(reply: &HttpReply, document: &Value) -> SendFailure {
+    let code = text(document, "code");
+    let remedy = match (code.as_deref(), reply.status) {
+        // "Invalid/incorrect inputs": it stays wrong.
+        (Some("E413"), _) => Remedy::GiveUp,
+        (_, 429) => Remedy::Retry,
+        (_, 300..=399 | 401..=404) => Remedy::Alert,
+        (_, 408) => Remedy::Unknown,
+        (_, 503) => Remedy::Retry,
+        // A server error says nothing about the message.
+        (_, 500..) => Remedy::Unknown,
+        // Their own refusal, also where it comes with a 2xx.
+        (_, _) => Remedy::GiveUp,
+    };
+    SendFailure {
+        remedy: patient(remedy, reply.retry_after),
+        code: code.map_or_else(|| format!("http_{}", reply.status), |code| quotable(&code)),
+        detail: words(document),
+    }
+}
+
+/// Which field is wrong and why; the message only where no field is named.
+fn words(document: &Value) -> String {
+    let fields: Vec<String> = match document.get("error") {
+        Some(Value::Object(fields)) => fields
+            .iter()
+            .filter_map(|(name, why)| Some(format!("{name}: {}", why.as_str()?)))
+            .collect(),
+        Some(Value::String(words)) => vec![words.clone()],
+        _ => Vec::new(),
+    };
+    if fields.is_empty() {
+        quotable(&text(document, "message").unwrap_or_default())
+    } else {
+        quotable(&fields.join("; "))
+    }
+}
+
+/// "Payment status API".
+fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallError> {
+    let unavailable = |reason: &str, retry_after: Option<u32>| CallError::Unavailable {
+        reason: quotable(reason),
+        retry_after,
+    };
+    let reply = match answer {
+        // Asking changes nothing and may be repeated.
+        Answer::NotSent(reason) | Answer::Lost(reason) => return Err(unavailable(reason, None)),
+        Answer::Reply(reply) => reply,
+    };
+    let document = reply
+        .json()
+        .ok_or_else(|| unavailable(&format!("HTTP status {}", reply.status), reply.retry_after))?;
+    // "WA200" and "WA400" hold the status that the answer itself may not have.
+    let code = text(&document, "code");
+    let status = code
+        .as_deref()
+        .and_then(|code| code.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok())
+        .filter(|_| reply.ok())
+        .unwrap_or(reply.status);
+    match status {
+        200..=299 => {}
+        429 | 500.. => return Err(unavailable(&words(&document), reply.retry_after)),
+        _ => {
+            return Err(CallError::Rejected {
+                code: code.map_or_else(|| format!("http_{status}"), |code| quotable(&code)),
+                reason: words(&document),
+            });
+        }
+    }
+    let payments = document.pointer("/data/payments").and_then(Value::as_array);
+    let payments = payments
+        .ok_or_else(|| unavailable("the answer is not a list of payments", reply.retry_after))?;
+    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
+}
+
+impl Webhooks for Kaleyra {
+    fn name(&self) -> &'static str {
+        "kaleyra"
+    }
+
+    /// "Callback Profiles": a static header of the profile. The addresses we give with each message have the secret in their query.
+    fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
+        let presented = raw
+            .header(TOKEN_HEADER)
+            .or_else(|| raw.query("token"))
+            .ok_or(Refused::Missing)?;
+        let proof =
+            signature::same_secret(&self.callback_token, presented).ok_or(Refused::Mismatch)?;
+        Ok(VerifiedWebhook::new(raw, proof))
+    }
+
+    /// `docs/kaleyra-callback.md`. What the body does not say is looked for in the query.
+    fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
+        let body = match serde_json::from_slice(webhook.body()) {
+            Ok(body @ Value::Object(_)) => body,
+            Ok(_) => return Err(Unreadable("not an object".to_owned())),
+            Err(_) => read_form(webhook.body()),
+        };
+        let mut fields = Map::new();
+        for (name, value) in &webhook.raw().query {
+            fields.insert(name.clone(), value.as_str().into());
+        }
+        for (name, value) in body.as_object().into_iter().flatten() {
+            let empty = value.is_null() || value.as_str() == Some("");
+            if !empty {
+                fields.insert(name.clone(), value.clone());
+            }
+        }
+        let report = Value::Object(fields);
+        if text(&report, "status").is_none() {
+            return match text(&report, "event") {
+                Some(event) => Ok(vec![Signal::Ignored(format!(
+                    "{} without a status",
+                    quotable(&event)
+                ))]),
+                None => Err(Unreadable("a callback without a status".to_owned())),
+            };
+        }
+        Ok(vec![match text(&report, "event").as_deref() {
+            Some("payment") => payment_signal(&report),
+            _ => message_signal(&report),
+        }])
+    }
+
+    /// Kaleyra looks at the status only.
+    fn acknowledgement(&self) -> &'static str {
+        "ok"
+    }
+
+    fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
+        None
+    }
+}
+
+fn message_signal(report: &Value) -> Signal {
+    let id = quotable(&text(report, "message_id").or_else(|| text(report, "id")).unwrap_or_default());
+    let status = text(report, "status").unwrap_or_default();
+    let Some(tag) = text(report, "tag").and_then(|tag| Tag::parse(&tag)) else {
+        return Signal::Ignored(format!(
+            "{} of {id} carries no tag of ours",
+            quotable(&status)
+        ));
+    };
+    let code = text(report, "code");
+    let trace = |word: &str| {
+        let word = plain(word);
+        TRACES.iter().find(|(name, _)| *name == word)
+    };
+    let progress = match plain(&status).as_str() {
+        "SENT" | "SUBMITTED" | "SENTNODLR" | "ENROUTE" => Some(Progress::Sent),
+        "DELIVERED" | "DELIVRD" => Some(Progress::Delivered),
+        "READ" => Some(Progress::Read),
+        "NOTSENT" | "FAILED" | "UNDELIVERED" | "EXPIRED" => None,
+        _ if trace(&status).is_some() => None,
+        _ => {
+            return Signal::Ignored(format!("{} of {id} is not followed", quotable(&status)));
+        }
+    };
+    let report = match progress {
+        Some(progress) => Report::Progress(progress),
+        None => Report::Failed(SendFailure {
+            remedy: code
+                .as_deref()
+                .and_then(trace)
+                .or_else(|| trace(&status))
+                .map_or(Remedy::GiveUp, |(_, remedy)| *remedy),
+            code: quotable(code.as_deref().unwrap_or(&status)),
+            detail: quotable(&text(report, "detail").unwrap_or_default()),
+        }),
+    };
+    Signal::Message { tag, report }
+}
+
+/// A hint: whoever holds the money is asked, and what is said here only tells when.
+fn payment_signal(payment: &Value) -> Signal {
+    let Some(reference) = text(payment, "reference_id").and_then(|r| ReferenceId::parse(r).ok())
+    else {
+        return Signal::Ignored("a payment that names no bill of ours".to_owned());
+    };
+    let status = match plain(&text(payment, "status").unwrap_or_default()).as_str() {
+        "CAPTURED" | "SUCCESS" => AttemptStatus::Captured,
+        "FAILED" => AttemptStatus::Failed,
+        _ => AttemptStatus::Pending,
+    };
+    Signal::Payment {
+        report: PaymentReport {
+            status,
+            payment_id: text(payment, "transaction_id").unwrap_or_else(|| reference.to_string()),
+            amount: Paise::ZERO,
+            currency: "INR".to_owned(),
+            method: None,
+            error: None,
+            at: None,
+        },
+        reference,
+        trust: Trust::Hint,
+    }
+}
+
+/// Letters and digits only: `SENT - NO DLR`, `not-sent` and `NOT_SENT` are written in several ways.
+fn plain(word: &str) -> String {
+    word.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_uppercase())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_boundary_is_in_none_of_the_values() {
+        for values in [
+            vec!["plain", ""],
+            vec!["--chatbill\r\n", "chatbill-1 chatbill-2"],
+            vec!["chatbill-1", "x"],
+        ] {
+            let fields: Vec<(&str, String)> =
+                values.iter().map(|v| ("name", (*v).to_owned())).collect();
+            let (kind, body) = multipart(&fields);
+            let boundary = kind.strip_prefix("multipart/form-data; boundary=").unwrap();
+            assert!(values.iter().all(|value| !value.contains(boundary)));
+            let body = String::from_utf8(body).unwrap();
+            let parts: Vec<&str> = body.split(&format!("--{boundary}")).collect();
+            assert_eq!((parts.len(), parts.first(), parts.last()), (values.len() + 2, Some(&""), Some(&"--\r\n")));
+            for (part, value) in parts[1..].iter().zip(&values) {
+                assert_eq!(
+                    *part,
+                    format!("\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\n{value}\r\n")
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,717 @@
+//! Kaleyra.io: WhatsApp and SMS.
+
+use chatbill_domain::bill::Header;
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::message::{
+    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report, SendFailure,
+};
+use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode};
+use chatbill_domain::webhook::{RawWebhook, Refused};
+use serde_json::{Value, json};
+
+use crate::support::{Letter, Probe, bill, fixture, full_bill, printed, reply, small_bill, tenant};
+
+const TOKEN: &str = "a secret of the callbacks";
+
+fn whatsapp() -> Value {
+    json!({
+        "kind": "whatsapp", "provider": "kaleyra", "from": "+918045210677",
+        "credentials": {"sid": "HXIN17787IN", "api_key": "key", "callback_token": TOKEN},
+    })
+}
+
+fn sms() -> Value {
+    json!({
+        "kind": "sms", "provider": "kaleyra", "from": "+918045210677",
+        "credentials": {"sid": "HXIN17787IN", "api_key": "key", "callback_token": TOKEN, "sender": "ACMEST",
+                        "dlt_template_ids": {"invoice": "1107160000000000001", "paid": "1107160000000000002",
+                                             "status": {"id": "1107160000000000004", "text": "ऑर्डर {#var#}: {#var#}",
+                                                        "variables": ["reference_id", "status"]}}},
+    })
+}
+
+fn native() -> Value {
+    json!({"mode": "payment_gateway", "gateway": "razorpay", "configuration_name": "razor_pay_config", "credentials": {}})
+}
+
+fn linked() -> Value {
+    json!({"mode": "payment_link", "gateway": "razorpay", "credentials": {}})
+}
+
+fn channel(settings: &Value) -> Box<dyn Channel> {
+    let payment = if settings["kind"] == "sms" {
+        linked()
+    } else {
+        native()
+    };
+    chatbill_channels::open(&tenant(settings, &payment)).unwrap()
+}
+
+fn profile(body: &Value, token: &str) -> RawWebhook {
+    RawWebhook {
+        headers: vec![("x-chatbill-token".into(), token.into())],
+        query: vec![],
+        body: body.to_string().into_bytes(),
+    }
+}
+
+fn report() -> Value {
+    json!({"event": "message", "message_id": "5d34d9e5:0", "tag": "1:INV-1:invoice.2:3", "status": "delivered", "code": "", "detail": ""})
+}
+
+pub(crate) fn probe() -> Probe {
+    Probe {
+        tenant: tenant(&whatsapp(), &native()),
+        webhook: profile(&report(), TOKEN),
+        tampered: profile(&report(), "another"),
+        calls: &[
+            "whatsapp_invoice",
+            "whatsapp_invoice_profile",
+            "whatsapp_invoice_link",
+            "whatsapp_status",
+            "whatsapp_receipt",
+            "sms_invoice",
+            "sms_status_unicode",
+            "lookup_payment",
+        ],
+    }
+}
+
+const LINK: Checkout<'static> = Checkout::Link {
+    url: "https://rzp.io/i/nxrHnLJ",
+};
+const CONFIGURATION: Checkout<'static> = Checkout::Configuration {
+    gateway: "razorpay",
+    name: "razor_pay_config",
+};
+
+fn invoice(payment: Checkout<'_>) -> Content<'_> {
+    Content::Invoice { payment }
+}
+
+fn changed(status: Fulfilment) -> Content<'static> {
+    Content::Status {
+        status,
+        description: Some("Order status update"),
+        text: "Hello user".into(),
+    }
+}
+
+fn native_letter<'a>(letter: &'a Letter, content: Content<'a>) -> Outgoing<'a> {
+    Outgoing {
+        mode: PaymentMode::PaymentGateway,
+        ..letter.outgoing(content, None)
+    }
+}
+
+fn call(settings: &Value, message: &Outgoing<'_>) -> HttpCall {
+    match channel(settings).send(message, &[]) {
+        SendStep::Call(call) => *call,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The fields of a multipart form.
+fn fields(call: &HttpCall) -> Vec<(String, String)> {
+    let (kind, body) = call.body.clone().unwrap();
+    let boundary = format!(
+        "--{}",
+        kind.strip_prefix("multipart/form-data; boundary=").unwrap()
+    );
+    let body = String::from_utf8(body).unwrap();
+    body.split(&boundary)
+        .filter_map(|part| {
+            let (head, value) = part.strip_suffix("\r\n")?.split_once("\r\n\r\n")?;
+            let (_, name) = head.split_once("name=\"")?;
+            Some((name.trim_end_matches('"').to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn field(call: &HttpCall, name: &str) -> Option<String> {
+    let all = fields(call);
+    all.into_iter().find(|(n, _)| n == name).map(|(_, v)| v)
+}
+
+#[test]
+fn the_calls() {
+    let full = Letter::new(bill(&full_bill()));
+    let small = Letter::new(bill(&small_bill()));
+    let show = |settings: &Value, message: &Outgoing<'_>| printed(&call(settings, message));
+    insta::assert_json_snapshot!(
+        "whatsapp_invoice",
+        show(&whatsapp(), &native_letter(&full, invoice(CONFIGURATION)))
+    );
+    let mut profiled = whatsapp();
+    profiled["credentials"]["callback_profile_id"] = json!("IN_b86b078e-046b-4565-892c-1");
+    insta::assert_json_snapshot!(
+        "whatsapp_invoice_profile",
+        show(&profiled, &native_letter(&small, invoice(CONFIGURATION)))
+    );
+    insta::assert_json_snapshot!(
+        "whatsapp_invoice_link",
+        show(&whatsapp(), &small.outgoing(invoice(LINK), None))
+    );
+    insta::assert_json_snapshot!(
+        "whatsapp_status",
+        show(
+            &whatsapp(),
+            &native_letter(&small, changed(Fulfilment::PartiallyShipped))
+        )
+    );
+    let receipt = Content::Receipt {
+        text: "Thank you!".into(),
+    };
+    insta::assert_json_snapshot!(
+        "whatsapp_receipt",
+        show(&whatsapp(), &native_letter(&small, receipt))
+    );
+    insta::assert_json_snapshot!(
+        "sms_invoice",
+        show(&sms(), &full.outgoing(invoice(LINK), None))
+    );
+    let mut status = Letter::new(bill(&small_bill()));
+    status.tag.message = MessageKey::Status(1);
+    insta::assert_json_snapshot!(
+        "sms_status_unicode",
+        show(&sms(), &status.outgoing(changed(Fulfilment::Shipped), None))
+    );
+    let Step::Call(lookup) =
+        channel(&whatsapp()).lookup_payment(&ReferenceId::parse("INV-1").unwrap(), &[])
+    else {
+        panic!()
+    };
+    insta::assert_json_snapshot!("lookup_payment", printed(&lookup));
+}
+
+#[test]
+fn the_page_s_requests_are_produced() {
+    let mut document = small_bill();
+    document["reference_id"] = json!("Hello_2abcdxyabxyaab");
+    document["body"] = json!("They`re good for your eye health too");
+    document["footer"] = json!("Footer");
+    document["receipt"] = json!("receipt-value");
+    document["notes"] = json!({"key1": "value1"});
+    let mut letter = Letter::new(bill(&document));
+    letter.bill.header = Some(Header::Text("Bushel of carrots".into()));
+    let bill_call = call(&whatsapp(), &native_letter(&letter, invoice(CONFIGURATION)));
+    for (name, value) in [
+        ("to", "919876543210"),
+        ("type", "order_details"),
+        ("channel", "WhatsApp"),
+        ("from", "+918045210677"),
+        ("body", "They`re good for your eye health too"),
+        ("footer", "Footer"),
+        ("header", "Bushel of carrots"),
+        (
+            "callback_url",
+            "https://shop.example/webhooks/kaleyra/acme?token=a%20secret%20of%20the%20callbacks&tag=1%3AHello_2abcdxyabxyaab%3Ainvoice.1%3A1",
+        ),
+    ] {
+        assert_eq!(field(&bill_call, name).as_deref(), Some(value), "{name}");
+    }
+    let action: Value = serde_json::from_str(&field(&bill_call, "action").unwrap()).unwrap();
+    assert_eq!(action["name"], "review_and_pay");
+    assert_eq!(
+        action["parameters"]["payment_settings"],
+        json!([{"type": "payment_gateway", "payment_gateway": {
+            "type": "razorpay", "configuration_name": "razor_pay_config",
+            "razorpay": {"receipt": "receipt-value", "notes": {"key1": "value1"}}}}])
+    );
+
+    let mut document = small_bill();
+    document["reference_id"] = json!("Hello_2hyabfabkeabzahi");
+    let letter = Letter::new(bill(&document));
+    let status = call(
+        &whatsapp(),
+        &native_letter(&letter, changed(Fulfilment::PartiallyShipped)),
+    );
+    assert_eq!(field(&status, "type").as_deref(), Some("order_status"));
+    assert_eq!(field(&status, "body").as_deref(), Some("Hello user"));
+    assert_eq!(
+        serde_json::from_str::<Value>(&field(&status, "action").unwrap()).unwrap(),
+        json!({"name": "review_order", "parameters": {
+            "reference_id": "Hello_2hyabfabkeabzahi",
+            "order": {"status": "partially_shipped", "description": "Order status update"}}})
+    );
+    assert!(field(&status, "footer").is_none());
+}
+
+#[test]
+fn outside_native_payments_everything_is_a_text_with_a_link() {
+    let letter = Letter::new(bill(&small_bill()));
+    let intent = Checkout::Intent {
+        uri: "upi://pay?pa=a@b",
+    };
+    for (content, link) in [
+        (invoice(LINK), "https://rzp.io/i/nxrHnLJ"),
+        (invoice(intent), "https://shop.example/r/token"),
+        (changed(Fulfilment::Shipped), "https://shop.example/r/token"),
+    ] {
+        let call = call(&whatsapp(), &letter.outgoing(content, None));
+        assert_eq!(field(&call, "type").as_deref(), Some("text"));
+        assert!(field(&call, "body").unwrap().ends_with(link));
+        assert!(field(&call, "action").is_none());
+    }
+}
+
+#[test]
+fn the_documented_refund_is_known_though_refunds_go_through_the_gateway() {
+    // Kept for whoever adds refunds: speed is required here and the amount is text.
+    let refund = fixture("kaleyra/req_refund.json");
+    assert_eq!(
+        (&refund["speed"], &refund["value"]),
+        (&json!("instant"), &json!("100"))
+    );
+}
+
+fn step(settings: &Value, answer: Answer) -> SendStep {
+    let letter = Letter::new(bill(&small_bill()));
+    channel(settings).send(&letter.outgoing(invoice(LINK), None), &[answer])
+}
+
+fn failed(answer: Answer) -> SendFailure {
+    match step(&whatsapp(), answer) {
+        SendStep::Failed(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_accepted_message_gives_its_id_and_an_sms_its_parts() {
+    let accepted = fixture("kaleyra/resp_order_details_202.json");
+    let done = step(&whatsapp(), reply(202, &accepted));
+    assert!(
+        matches!(&done, SendStep::Sent { id, segments: None } if id == "5d34d9e5-d36c-4ad2-b6d5-f5a4abc460bc:0"),
+        "{done:?}"
+    );
+    let done = step(&sms(), reply(202, &accepted));
+    assert!(
+        matches!(
+            &done,
+            SendStep::Sent {
+                segments: Some(1),
+                ..
+            }
+        ),
+        "{done:?}"
+    );
+    let done = step(&whatsapp(), reply(200, &json!({"id": "a:0"})));
+    assert!(
+        matches!(&done, SendStep::Sent { id, .. } if id == "a:0"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn the_error_envelope_counts_whatever_its_status() {
+    let invalid = fixture("kaleyra/err_E413.json");
+    for status in [200, 202, 400, 413, 500] {
+        let failure = failed(reply(status, &invalid));
+        assert_eq!(
+            (failure.remedy, failure.code.as_str()),
+            (Remedy::GiveUp, "E413"),
+            "{status}"
+        );
+        assert_eq!(
+            failure.detail,
+            "body: For the type order_details, body field is mandatory and cannot be empty!"
+        );
+    }
+    let other = |code: &str| json!({"code": code, "message": "to 919876543210 no", "data": [], "error": {}});
+    for (status, remedy) in [
+        (202, Remedy::GiveUp),
+        (400, Remedy::GiveUp),
+        (401, Remedy::Alert),
+        (402, Remedy::Alert),
+        (403, Remedy::Alert),
+        (404, Remedy::Alert),
+        (408, Remedy::Unknown),
+        (429, Remedy::Retry),
+        (500, Remedy::Unknown),
+        (503, Remedy::Retry),
+    ] {
+        let failure = failed(reply(status, &other("E999")));
+        assert_eq!(
+            (failure.remedy, failure.detail.as_str()),
+            (remedy, "to … no"),
+            "{status}"
+        );
+    }
+    for (answer, remedy) in [
+        (Answer::Lost("timed out".into()), Remedy::Unknown),
+        (Answer::NotSent("no route".into()), Remedy::Retry),
+        (reply(502, &json!("<html>")), Remedy::Unknown),
+        (reply(302, &json!({})), Remedy::Alert),
+        (reply(202, &json!({})), Remedy::Unknown),
+        (
+            Answer::Reply(HttpReply {
+                status: 429,
+                retry_after: Some(9),
+                body: vec![],
+            }),
+            Remedy::RetryAfter(9),
+        ),
+    ] {
+        assert_eq!(failed(answer.clone()).remedy, remedy, "{answer:?}");
+    }
+    let named = failed(reply(400, &json!({"error": "no"})));
+    assert_eq!(
+        (named.code.as_str(), named.detail.as_str()),
+        ("http_400", "no")
+    );
+}
+
+fn look(answer: Answer) -> Result<Found, CallError> {
+    let reference = ReferenceId::parse("Hiabqidaq_1abcdeabyzqabq").unwrap();
+    match channel(&whatsapp()).lookup_payment(&reference, &[answer]) {
+        Step::Done(result) => result,
+        Step::Call(call) => panic!("{call:?}"),
+    }
+}
+
+#[test]
+fn a_lookup_reads_its_words_in_any_case() {
+    let mut document = fixture("kaleyra/resp_payment_status.json");
+    for (payment, transaction) in [("CAPTURED", "success"), ("captured", "SUCCESS")] {
+        document["data"]["payments"][0]["status"] = json!(payment);
+        document["data"]["payments"][0]["transactions"][0]["status"] = json!(transaction);
+        let found = look(reply(200, &document)).unwrap();
+        let [report] = &found.reports[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (
+                report.status,
+                report.payment_id.as_str(),
+                report.amount.get(),
+                report.currency.as_str()
+            ),
+            (AttemptStatus::Captured, "order_Nd6JAsbEscE2gY", 100, "INR")
+        );
+    }
+    document["data"]["payments"][0]["reference_id"] = json!("another");
+    assert_eq!(look(reply(200, &document)), Ok(Found::default()));
+}
+
+#[test]
+fn a_lookup_that_fails_says_how() {
+    let refused = fixture("kaleyra/err_WA400_refund.json");
+    for status in [200, 202, 400] {
+        let result = look(reply(status, &refused));
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code, .. }) if code == "WA400"),
+            "{result:?}"
+        );
+    }
+    let unsure = json!({"code": "WA200", "data": {"payments": [{"reference_id": "Hiabqidaq_1abcdeabyzqabq", "status": "CAPTURED"}]}});
+    for answer in [
+        Answer::Lost("x".into()),
+        Answer::NotSent("x".into()),
+        reply(200, &json!({"code": "WA500", "message": "x"})),
+        reply(200, &json!({"code": "WA429", "message": "x"})),
+        reply(503, &json!({})),
+        reply(429, &json!({})),
+        reply(200, &json!({"code": "WA200", "data": []})),
+        reply(200, &unsure),
+        Answer::Reply(HttpReply {
+            status: 502,
+            retry_after: None,
+            body: b"<html>".to_vec(),
+        }),
+    ] {
+        let result = look(answer.clone());
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{answer:?}: {result:?}"
+        );
+    }
+    let c = chatbill_channels::open(&tenant(&whatsapp(), &linked())).unwrap();
+    let step = c.lookup_payment(&ReferenceId::parse("INV-1").unwrap(), &[]);
+    assert!(
+        matches!(step, Step::Done(Err(CallError::Unsupported(_)))),
+        "{step:?}"
+    );
+    let mut settings = whatsapp();
+    settings["credentials"]["payment_number"] = json!("919876543210");
+    let Step::Call(call) =
+        channel(&settings).lookup_payment(&ReferenceId::parse("INV-1").unwrap(), &[])
+    else {
+        panic!()
+    };
+    assert!(call.url.contains("?number=919876543210&"), "{}", call.url);
+}
+
+fn signal(raw: RawWebhook) -> Signal {
+    let c = channel(&whatsapp());
+    let verified = c.verify(raw).unwrap();
+    match &c.read(&verified).unwrap()[..] {
+        [one] => one.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn told(change: &dyn Fn(&mut Value)) -> Signal {
+    let mut body = report();
+    change(&mut body);
+    signal(profile(&body, TOKEN))
+}
+
+#[test]
+fn delivery_reports_find_their_order() {
+    for (word, progress) in [
+        ("sent", Progress::Sent),
+        ("delivered", Progress::Delivered),
+        ("read", Progress::Read),
+        ("SUBMITTED", Progress::Sent),
+        ("DELIVRD", Progress::Delivered),
+        ("SENT - NO DLR", Progress::Sent),
+        ("ENROUTE", Progress::Sent),
+    ] {
+        let Signal::Message { tag, report } = told(&|r| r["status"] = json!(word)) else {
+            panic!("{word}")
+        };
+        assert_eq!(
+            (tag.reference.as_str(), &tag.message, tag.attempt),
+            ("INV-1", &MessageKey::Invoice(2), 3)
+        );
+        assert_eq!(report, Report::Progress(progress), "{word}");
+    }
+    assert!(matches!(
+        told(&|r| r["status"] = json!("dreaming")),
+        Signal::Ignored(_)
+    ));
+    assert!(matches!(
+        told(&|r| r["tag"] = json!("x")),
+        Signal::Ignored(_)
+    ));
+    assert!(matches!(
+        told(&|r| r["status"] = json!("")),
+        Signal::Ignored(_)
+    ));
+}
+
+#[test]
+fn failures_are_classified() {
+    for word in ["not-sent", "NOT-SENT", "failed", "Undelivered", "EXPIRED"] {
+        let Signal::Message {
+            report: Report::Failed(failure),
+            ..
+        } = told(&|r| r["status"] = json!(word))
+        else {
+            panic!("{word}")
+        };
+        assert_eq!(
+            (failure.remedy, failure.code.as_str()),
+            (Remedy::GiveUp, word)
+        );
+    }
+    for (trace, remedy) in TRACES {
+        for (status, code) in [("Undelivered", *trace), (*trace, "")] {
+            let told = told(&|r| {
+                r["status"] = json!(status);
+                r["code"] = json!(code);
+            });
+            let Signal::Message {
+                report: Report::Failed(failure),
+                ..
+            } = told
+            else {
+                panic!("{trace}")
+            };
+            assert_eq!((failure.remedy, failure.code.as_str()), (*remedy, *trace));
+        }
+    }
+    let source = include_str!("../../src/kaleyra.rs");
+    let (_, rules) = source.split_once("const TRACES").unwrap();
+    let (rules, _) = rules.split_once("];").unwrap();
+    assert_eq!(rules.matches("Remedy::").count(), TRACES.len());
+}
+
+const TRACES: &[(&str, Remedy)] = &[
+    ("NO-CREDITS", Remedy::Alert),
+    ("BLACKLIST", Remedy::GiveUp),
+    ("CON-DND", Remedy::GiveUp),
+    ("TEMPLATE-NOT-FOUND", Remedy::Alert),
+    ("OPT-OUT", Remedy::GiveUp),
+    ("INVALID-SUB", Remedy::GiveUp),
+    ("MOB-OFF", Remedy::Retry),
+    ("NOTALLOWED", Remedy::Alert),
+    ("KYC-NOT-APPROVED", Remedy::Alert),
+];
+
+#[test]
+fn the_address_can_say_what_the_body_does_not() {
+    let address = |query: &[(&str, &str)], body: &[u8]| RawWebhook {
+        headers: vec![],
+        query: query
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect(),
+        body: body.to_vec(),
+    };
+    let ours = [("token", TOKEN), ("tag", "1:INV-1:paid:1")];
+    for raw in [
+        address(&ours, b"{\"id\":\"a:0\",\"status\":\"delivered\"}"),
+        address(&ours, b"id=a%3A0&status=delivered"),
+        address(
+            &[ours[0], ours[1], ("id", "a:0"), ("status", "delivered")],
+            b"",
+        ),
+    ] {
+        let seen = signal(raw);
+        assert!(
+            matches!(&seen, Signal::Message { report: Report::Progress(Progress::Delivered), tag } if tag.message == MessageKey::Paid),
+            "{seen:?}"
+        );
+    }
+    let c = channel(&whatsapp());
+    for body in [&b"{}"[..], b"[]", b"<xml/>", b""] {
+        let verified = c.verify(address(&ours, body)).unwrap();
+        assert!(c.read(&verified).is_err());
+    }
+    assert!(c.challenge(&address(&ours, b"")).is_none());
+    assert_eq!(c.acknowledgement(), "ok");
+}
+
+#[test]
+fn a_payment_is_a_hint() {
+    for (word, status) in [
+        ("CAPTURED", AttemptStatus::Captured),
+        ("captured", AttemptStatus::Captured),
+        ("failed", AttemptStatus::Failed),
+        ("PENDING", AttemptStatus::Pending),
+    ] {
+        let body = json!({"event": "payment", "reference_id": "INV-1", "status": word});
+        let Signal::Payment {
+            reference,
+            report,
+            trust: Trust::Hint,
+        } = signal(profile(&body, TOKEN))
+        else {
+            panic!("{word}")
+        };
+        assert_eq!((reference.as_str(), report.status), ("INV-1", status));
+    }
+    let nameless = json!({"event": "payment", "status": "CAPTURED"});
+    assert!(matches!(
+        signal(profile(&nameless, TOKEN)),
+        Signal::Ignored(_)
+    ));
+}
+
+/// The bodies that `docs/kaleyra-callback.md` asks tenants to set up are the ones read here.
+#[test]
+fn the_document_s_bodies_are_read() {
+    let document = include_str!("../../../../docs/kaleyra-callback.md");
+    let bodies: Vec<Value> = document
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let [message, sms, payment] = &bodies[..] else {
+        panic!("{bodies:?}")
+    };
+    for body in [message, sms] {
+        let mut body = body.clone();
+        body["status"] = json!("delivered");
+        body["tag"] = json!("1:INV-1:paid:1");
+        assert!(
+            matches!(signal(profile(&body, TOKEN)), Signal::Message { .. }),
+            "{body}"
+        );
+    }
+    let mut payment = payment.clone();
+    payment["reference_id"] = json!("INV-1");
+    assert!(matches!(
+        signal(profile(&payment, TOKEN)),
+        Signal::Payment { .. }
+    ));
+    assert!(document.contains("x-chatbill-token"));
+}
+
+#[test]
+fn the_secret_comes_in_the_header_or_in_the_address() {
+    let c = channel(&whatsapp());
+    let verify = |header: Option<&str>, query: Option<&str>| {
+        c.verify(RawWebhook {
+            headers: header
+                .iter()
+                .map(|v| ("x-chatbill-token".to_owned(), (*v).to_owned()))
+                .collect(),
+            query: query
+                .iter()
+                .map(|v| ("token".to_owned(), (*v).to_owned()))
+                .collect(),
+            body: vec![],
+        })
+        .map(|_| ())
+    };
+    assert_eq!(verify(Some(TOKEN), None), Ok(()));
+    assert_eq!(verify(None, Some(TOKEN)), Ok(()));
+    assert_eq!(verify(Some("x"), Some(TOKEN)), Err(Refused::Mismatch));
+    assert_eq!(verify(None, Some("x")), Err(Refused::Mismatch));
+    assert_eq!(verify(None, None), Err(Refused::Missing));
+}
+
+#[test]
+fn faults_of_the_settings_point_into_the_document() {
+    let faults = |settings: &Value, payment: &Value| -> Vec<(String, &'static str)> {
+        match chatbill_channels::open(&tenant(settings, payment)) {
+            Ok(_) => vec![],
+            Err(faults) => faults.into_iter().map(|f| (f.pointer, f.code)).collect(),
+        }
+    };
+    let mut bad = whatsapp();
+    bad["templates"] = json!({"status": {"name": "a", "language": "en"}});
+    bad["credentials"] = json!({"sid": "a/b", "api_key": "", "extra": 1});
+    let mut zaakpay = native();
+    zaakpay["gateway"] = json!("zaakpay");
+    let seen = faults(&bad, &zaakpay);
+    for expected in [
+        ("/channel/templates/status", "unsupported"),
+        ("/payment/gateway", "unsupported"),
+        ("/channel/credentials/sid", "invalid"),
+        ("/channel/credentials/api_key", "empty"),
+        ("/channel/credentials/callback_token", "missing"),
+        ("/channel/credentials/extra", "unknown_field"),
+    ] {
+        assert!(
+            seen.iter().any(|(p, c)| (p.as_str(), *c) == expected),
+            "{expected:?} in {seen:?}"
+        );
+    }
+    let mut bare = whatsapp();
+    bare["kind"] = json!("sms");
+    assert_eq!(
+        faults(&bare, &linked()),
+        [(
+            "/channel/credentials/dlt_template_ids".to_owned(),
+            "missing"
+        )]
+    );
+    let mut both = sms();
+    both["kind"] = json!("whatsapp");
+    assert_eq!(faults(&both, &native()), []);
+    let mut regional = whatsapp();
+    regional["base_url"] = json!("https://api.kaleyra.io");
+    let letter = Letter::new(bill(&small_bill()));
+    assert_eq!(
+        call(&regional, &letter.outgoing(invoice(LINK), None)).url,
+        "https://api.kaleyra.io/v1/HXIN17787IN/messages"
+    );
+    let pending =
+        channel(&whatsapp()).send(&letter.outgoing(changed(Fulfilment::Pending), None), &[]);
+    assert!(
+        matches!(
+            pending,
+            SendStep::Failed(SendFailure {
+                remedy: Remedy::GiveUp,
+                ..
+            })
+        ),
+        "{pending:?}"
+    );
+}
