@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     pub(crate) webhook_timeout_ms: u64,
     /// The wait before the first attempt, so that a webhook usually comes after the answer to the call that caused it.
     pub(crate) webhook_delay_ms: u64,
-    /// Whether Meta's `sent` and `delivered` reports go out by themselves.
+    /// Whether messages are reported as sent and delivered by themselves.
     pub(crate) delivery_reports: bool,
     /// Whether webhooks of one account may overtake each other, as they do in production.
     pub(crate) concurrent_webhooks: bool,

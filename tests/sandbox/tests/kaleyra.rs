@@ -539,6 +539,74 @@ async fn the_body_of_a_callback_is_the_accounts_own() {
     assert_eq!(status, 400);
 }
 
+/// The bodies that docs/kaleyra-callback.md asks for, and its way to name a message: by the address of its reports.
+#[tokio::test]
+async fn reports_go_to_the_message_and_payments_to_the_account() {
+    let bench = bench(json!({})).await;
+    let status = r#"{"event": "message", "message_id": "{message_id}", "status": "{status}", "code": "{error_code}", "detail": "{error}"}"#;
+    let sms = r#"{"event": "message", "message_id": "{message_id}", "tag": "{ref}", "status": "{status}", "code": "{trace}", "detail": "{error}"}"#;
+    let payment = r#"{"event": "payment", "reference_id": "{reference_id}", "status": "{payment_status}", "transaction_id": "{transaction_id}"}"#;
+    bench
+        .kaleyra_account(json!({
+            "callback_profiles": [{
+                "id": "IN_1", "url": format!("{}/account", bench.receiver.url),
+                "headers": {"x-chatbill-token": "secret"}, "body": {"payment": payment, "sms": sms},
+            }],
+            "callback_url_body": {"status": status, "sms": sms},
+        }))
+        .await;
+    open_window(&bench).await;
+    let own = format!("{}/message", bench.receiver.url);
+    let fields = [("callback_profile_id", ""), ("callback_url", own.as_str())];
+    let (http, _) = bench.kaleyra_send(&bill(&action("A"), &fields)).await;
+    assert_eq!(http, 202);
+    bench
+        .control(
+            "customer/pay",
+            json!({"vendor": "kaleyra", "reference_id": "A"}),
+        )
+        .await;
+    let callback = json!({"url": own, "method": "POST"}).to_string();
+    let text = [
+        ("to", "+919876543210"),
+        ("sender", "ACMEST"),
+        ("type", "TXN"),
+        ("body", "Pay Rs.850 at x -Acme"),
+        ("template_id", "1107"),
+        ("ref", "1:A:invoice.1:1"),
+        ("callback", &callback),
+    ];
+    bench
+        .post_form("/kaleyra/v1/HXIN1/messages", ("api-key", "key"), &text)
+        .await;
+    bench.settle().await;
+    let got: Vec<(String, Value)> = bench
+        .receiver
+        .got()
+        .into_iter()
+        // The payment shows at the gateway, too.
+        .filter(|got| got.path != "/razorpay")
+        .map(|got| (got.path, got.body))
+        .collect();
+    let [sent, delivered, paid, reported] = got.as_slice() else {
+        panic!("{got:?}");
+    };
+    for (report, word) in [(sent, "sent"), (delivered, "delivered")] {
+        assert_eq!(report.0, "/message");
+        assert_eq!(report.1["status"], word);
+        assert_eq!(
+            (&report.1["code"], &report.1["detail"]),
+            (&json!(""), &json!(""))
+        );
+    }
+    assert_eq!(paid.0, "/account");
+    assert_eq!(paid.1["status"], "CAPTURED");
+    assert_eq!(paid.1["reference_id"], "A");
+    assert_eq!(reported.0, "/message");
+    assert_eq!(reported.1["status"], "DELIVRD");
+    assert_eq!(reported.1["tag"], "1:A:invoice.1:1");
+}
+
 #[tokio::test]
 async fn callbacks_can_be_forged_and_calls_fail() {
     let bench = bench(json!({})).await;

@@ -204,7 +204,7 @@ struct Account {
     /// The WhatsApp number.
     #[serde(default)]
     from: String,
-    /// The first of them also gets inbound messages.
+    /// The first of them also gets inbound messages, and payments of messages that name none.
     #[serde(default)]
     callback_profiles: Vec<Profile>,
     /// What a bare `callback_url` gets; nothing if left out, because no page shows it.
@@ -1240,7 +1240,7 @@ impl Kaleyra {
         }
     }
 
-    /// The payment status callback, to where the order's own reports went.
+    /// The payment status callback.
     fn emit_payment(&self, key: &Key, desk: &mut Desk) {
         let Some(placed) = self.phones.orders.get(key) else {
             return;
@@ -1287,7 +1287,18 @@ impl Kaleyra {
             ("transaction_status", transaction.status.to_owned()),
             ("method", transaction.method.clone()),
         ]);
-        emit(account, message.target.as_ref(), event, &variables, desk);
+        // "Message status webhooks also retrieve the payment status": to the message's own target, unless the account's
+        // first profile is set up for payments.
+        let of_account = account
+            .callback_profiles
+            .first()
+            .filter(|profile| profile.body.of(event).is_some())
+            .map(|profile| Target::Profile(profile.id.clone()));
+        let target = match &message.target {
+            Some(Target::Profile(id)) => Some(Target::Profile(id.clone())),
+            other => of_account.or_else(|| other.clone()),
+        };
+        emit(account, target.as_ref(), event, &variables, desk);
     }
 
     /// Whether a payment call names the number it must.
