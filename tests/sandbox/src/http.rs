@@ -100,13 +100,14 @@ impl Call {
             .strip_prefix("multipart/form-data")?
             .split_once("boundary=")?;
         let boundary = boundary.split(';').next()?.trim().trim_matches('"');
-        let fields = text
-            .split(&format!("--{boundary}"))
+        // RFC 2046: a boundary stands at the beginning of a line and takes the line end before it.
+        let fields = format!("\r\n{text}")
+            .split(&format!("\r\n--{boundary}"))
             .filter_map(|part| {
                 let (head, content) = part.strip_prefix("\r\n")?.split_once("\r\n\r\n")?;
                 let (_, name) = head.split_once(" name=\"")?;
                 let (name, _) = name.split_once('"')?;
-                Some((name.to_owned(), content.strip_suffix("\r\n")?.to_owned()))
+                Some((name.to_owned(), content.to_owned()))
             })
             .collect();
         Some(fields)
