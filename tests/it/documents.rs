@@ -33,7 +33,10 @@ fn documents() -> Vec<String> {
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for crate_name in ["domain", "gateways", "channels", "store", "runtime"] {
-        collect(&root().join("shared").join(crate_name).join("src"), &mut found);
+        collect(
+            &root().join("shared").join(crate_name).join("src"),
+            &mut found,
+        );
     }
     for function in fs::read_dir(root().join("functions")).unwrap() {
         collect(&function.unwrap().path().join("src"), &mut found);
@@ -163,7 +166,11 @@ fn every_error_code_of_the_api_is_documented() {
     }
     assert!(used.len() > 15, "{used:?}");
     let document = text("docs/errors.md");
-    same(&rows(section(&document, "## Answers of the API")), &used, "docs/errors.md");
+    same(
+        &rows(section(&document, "## Answers of the API")),
+        &used,
+        "docs/errors.md",
+    );
 }
 
 #[test]
@@ -176,7 +183,11 @@ fn every_fault_code_is_documented() {
     }
     assert!(used.len() > 15, "{used:?}");
     let document = text("docs/errors.md");
-    same(&rows(section(&document, "## Faults of fields")), &used, "docs/errors.md");
+    same(
+        &rows(section(&document, "## Faults of fields")),
+        &used,
+        "docs/errors.md",
+    );
 }
 
 #[test]
@@ -197,11 +208,16 @@ fn our_own_codes_inside_an_order_are_documented() {
             used.insert(part.split('"').next().unwrap().to_owned());
         }
         // The gateway's words for a link that cannot be used again.
-        used.extend(code.split("(\"link_").skip(1).map(|rest| {
-            format!("link_{}", rest.split('"').next().unwrap())
-        }));
+        used.extend(
+            code.split("(\"link_")
+                .skip(1)
+                .map(|rest| format!("link_{}", rest.split('"').next().unwrap())),
+        );
         for code in used {
-            assert!(documented.contains(&code), "{path}: {code} is not in docs/errors.md");
+            assert!(
+                documented.contains(&code),
+                "{path}: {code} is not in docs/errors.md"
+            );
         }
     }
 }
@@ -212,7 +228,13 @@ fn every_event_that_is_logged_is_documented() {
     for (_, code) in sources() {
         for (at, mark) in code.match_indices("event = \"") {
             if !code[..at].ends_with("let ") {
-                used.insert(code[at + mark.len()..].split('"').next().unwrap().to_owned());
+                used.insert(
+                    code[at + mark.len()..]
+                        .split('"')
+                        .next()
+                        .unwrap()
+                        .to_owned(),
+                );
             }
         }
     }
@@ -237,10 +259,15 @@ fn every_event_that_is_logged_is_documented() {
 fn the_table_of_what_works_names_everything_that_is_registered() {
     let readme = text("README.md");
     let table = section(&readme, "## What works today");
-    for name in chatbill_gateways::names().into_iter().chain(chatbill_channels::names()) {
+    for name in chatbill_gateways::names()
+        .into_iter()
+        .chain(chatbill_channels::names())
+    {
         let cell = format!("`{name}`");
         assert!(
-            table.lines().any(|line| line.starts_with('|') && line.contains(&cell)),
+            table
+                .lines()
+                .any(|line| line.starts_with('|') && line.contains(&cell)),
             "README.md, \"What works today\", has no row with {cell}"
         );
     }
@@ -289,18 +316,29 @@ fn links_lead_somewhere() {
             .split("](")
             .skip(1)
             .map(|rest| rest.split([')', ' ']).next().unwrap())
-            .chain(prose.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap()));
+            .chain(
+                prose
+                    .split("src=\"")
+                    .skip(1)
+                    .map(|rest| rest.split('"').next().unwrap()),
+            );
         for target in targets {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
             let (file, mark) = target.split_once('#').unwrap_or((target, ""));
-            let file = if file.is_empty() { root().join(&path) } else { folder.join(file) };
+            let file = if file.is_empty() {
+                root().join(&path)
+            } else {
+                folder.join(file)
+            };
             assert!(file.exists(), "{path}: {target} leads nowhere");
             if !mark.is_empty() {
                 let there = without_code(&fs::read_to_string(&file).unwrap());
                 assert!(
-                    there.lines().any(|l| l.starts_with('#') && anchor(l) == mark),
+                    there
+                        .lines()
+                        .any(|l| l.starts_with('#') && anchor(l) == mark),
                     "{path}: {target}: no such heading"
                 );
             }
@@ -338,7 +376,10 @@ fn verbs_and_files_that_the_documents_name_exist() {
                 .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.'))
                 .collect();
             if file.ends_with(".json") {
-                assert!(root().join("events").join(&file).exists(), "{path}: events/{file}");
+                assert!(
+                    root().join("events").join(&file).exists(),
+                    "{path}: events/{file}"
+                );
             }
         }
     }
