@@ -7,7 +7,8 @@
 //! What shapes this file:
 //! - An accepted request can hold a message that was not: the code inside decides, not the HTTP status.
 //! - Callbacks are not reliably signed. A secret in the address they come to keeps strangers out, and no payment is believed from here.
-//! - Exotel documents no way to ask about a payment, so the payment gateway has to be asked.
+//! - Exotel documents no way to ask about a payment, so the gateway's own webhook has to tell, and a bill paid inside WhatsApp names
+//!   itself in Razorpay's notes.
 //! - Whether order templates can be sent through Exotel is documented nowhere, so a tenant that names some is refused rather than
 //!   surprised.
 //! - There is no idempotency key. An answer that was lost is "unknown", and reports find their order by `custom_data` (`CustomField`
@@ -24,7 +25,9 @@ use chatbill_domain::message::{
     Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE,
+};
 use chatbill_domain::signature;
 use chatbill_domain::sms::{Encoding, Templates};
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
@@ -41,6 +44,8 @@ use crate::{native, template};
 const BASE_URL: &str = "https://api.exotel.com";
 /// "WhatsApp Payment Messages", supported payment gateways.
 const GATEWAYS: &[&str] = &["razorpay", "payu", "zaakpay"];
+/// Meta, "Payment gateway integrations", razorpay object: at most 15 notes.
+const MOST_NOTES: usize = 15;
 
 /// "WhatsApp Status Codes", error statuses: what each calls for. The texts decide, because an earlier edition of the page gave the
 /// numbers other meanings.
@@ -161,14 +166,14 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
                 "Exotel does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
             };
             let pointer = format!("/channel/templates/{name}");
-            faults.push(Fault::new(pointer, "unsupported", why));
+            faults.push(Fault::new(pointer, "impossible", why));
         }
     }
     let gateway = tenant.payment.account.vendor.as_str();
     if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
             "/payment/gateway",
-            "unsupported",
+            "impossible",
             format!(
                 "payments inside WhatsApp go through {} at Exotel",
                 GATEWAYS.join(", ")
@@ -276,8 +281,11 @@ impl Exotel {
     fn whatsapp(&self, out: &Outgoing<'_>, flat: bool) -> Result<HttpCall, SendFailure> {
         let nested = |interactive| json!({"type": "interactive", "interactive": interactive});
         let content = match &out.content {
-            Content::Invoice { payment } if flat => template::invoice(out, payment),
-            Content::Invoice { payment } => nested(template::invoice(out, payment)),
+            Content::Invoice { payment } => {
+                let mut invoice = template::invoice(out, payment);
+                name_the_bill(&mut invoice, out);
+                if flat { invoice } else { nested(invoice) }
+            }
             Content::Status {
                 status: Fulfilment::Pending,
                 ..
@@ -343,6 +351,26 @@ impl Exotel {
                 self.authorization.clone(),
             )
         })
+    }
+}
+
+/// "WhatsApp Pay", razorpay object: its notes become the notes of the order made at Razorpay. With no way to ask about a payment,
+/// Razorpay's own signed webhook has to name the bill.
+fn name_the_bill(invoice: &mut Value, out: &Outgoing<'_>) {
+    let gateway = invoice
+        .pointer_mut("/action/parameters/payment_settings/0/payment_gateway")
+        .filter(|gateway| is(gateway, "type", "razorpay"));
+    let notes = gateway
+        .and_then(Value::as_object_mut)
+        .and_then(|gateway| {
+            let razorpay = gateway.entry("razorpay").or_insert_with(|| json!({}));
+            let notes = razorpay.as_object_mut()?.entry("notes");
+            notes.or_insert_with(|| json!({})).as_object_mut()
+        });
+    if let Some(notes) = notes
+        && (notes.len() < MOST_NOTES || notes.contains_key(REFERENCE_NOTE))
+    {
+        notes.insert(REFERENCE_NOTE.to_owned(), out.tag.reference.as_str().into());
     }
 }
 

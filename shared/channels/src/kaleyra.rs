@@ -84,14 +84,14 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
                 "Kaleyra does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
             };
             let pointer = format!("/channel/templates/{name}");
-            faults.push(Fault::new(pointer, "unsupported", why));
+            faults.push(Fault::new(pointer, "impossible", why));
         }
     }
     let gateway = tenant.payment.account.vendor.as_str();
     if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
             "/payment/gateway",
-            "unsupported",
+            "impossible",
             format!(
                 "payments inside WhatsApp go through {} at Kaleyra",
                 GATEWAYS.join(" or ")

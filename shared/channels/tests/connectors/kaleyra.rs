@@ -671,8 +671,8 @@ fn faults_of_the_settings_point_into_the_document() {
     zaakpay["gateway"] = json!("zaakpay");
     let seen = faults(&bad, &zaakpay);
     for expected in [
-        ("/channel/templates/status", "unsupported"),
-        ("/payment/gateway", "unsupported"),
+        ("/channel/templates/status", "impossible"),
+        ("/payment/gateway", "impossible"),
         ("/channel/credentials/sid", "invalid"),
         ("/channel/credentials/api_key", "empty"),
         ("/channel/credentials/callback_token", "missing"),
