@@ -122,6 +122,91 @@ mod tests {
         assert!(schema().is_valid(&example()));
     }
 
+    /// Every provider and kind, each with one thing taken away that it needs.
+    #[test]
+    fn the_schema_and_the_functions_agree_about_every_provider() {
+        let schema = schema();
+        let ids = json!({"invoice": "1107160000000000001",
+            "paid": {"id": "1107160000000000002", "text": "{#var#} thanks you. {#url#}", "variables": ["shop", "receipt_url"]}});
+        let exotel = json!({"account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "secret"});
+        let kaleyra = json!({"sid": "HXIN1", "api_key": "key", "callback_token": "secret", "payment_number": "+918045210677"});
+        let with = |credentials: &Value, more: Value| {
+            let mut all = credentials.clone();
+            let object = all.as_object_mut().unwrap();
+            object.extend(more.as_object().unwrap().clone());
+            all
+        };
+        for (kind, provider, credentials, needed) in [
+            (
+                "whatsapp",
+                "exotel",
+                with(&exotel, json!({"order_details_form": "flat"})),
+                "/callback_token",
+            ),
+            ("whatsapp", "kaleyra", kaleyra.clone(), "/sid"),
+            (
+                "sms",
+                "exotel",
+                with(
+                    &exotel,
+                    json!({"sender": "ACMEST", "dlt_entity_id": "1201", "dlt_template_ids": ids}),
+                ),
+                "/dlt_entity_id",
+            ),
+            (
+                "sms",
+                "kaleyra",
+                with(
+                    &kaleyra,
+                    json!({"sender": "ACMEST", "dlt_template_ids": ids}),
+                ),
+                "/dlt_template_ids/paid",
+            ),
+        ] {
+            let mut document = example();
+            let templates = document["channel"]["templates"].take();
+            document["channel"]
+                .as_object_mut()
+                .unwrap()
+                .remove("templates");
+            document["channel"]["kind"] = json!(kind);
+            document["channel"]["provider"] = json!(provider);
+            document["channel"]["credentials"] = credentials;
+            let agree = |document: &Value, good: bool, what: &str| {
+                let checked = check(&document.to_string(), false);
+                assert_eq!(
+                    checked.is_ok(),
+                    good,
+                    "the functions: {kind} {provider} {what}: {checked:?}"
+                );
+                assert_eq!(
+                    schema.is_valid(document),
+                    good,
+                    "the schema: {kind} {provider} {what}"
+                );
+            };
+            agree(&document, true, "as it should be");
+            let mut templated = document.clone();
+            templated["channel"]["templates"] = templates;
+            agree(&templated, false, "with templates");
+            let mut odd = document.clone();
+            odd["channel"]["credentials"]["waba_id"] = json!("1");
+            agree(&odd, false, "with a field of another provider");
+            let (parent, name) = needed.rsplit_once('/').unwrap();
+            let pointer = format!("/channel/credentials{parent}");
+            document
+                .pointer_mut(&pointer)
+                .unwrap()
+                .as_object_mut()
+                .unwrap()
+                .remove(name);
+            agree(&document, false, needed);
+        }
+        let mut meta = example();
+        meta["channel"]["kind"] = json!("sms");
+        assert!(check(&meta.to_string(), false).is_err() && !schema.is_valid(&meta));
+    }
+
     /// The schema is written by hand for editors; what it refuses, the functions refuse too.
     #[test]
     fn the_schema_and_the_functions_agree_about_faults() {

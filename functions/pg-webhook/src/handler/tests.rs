@@ -451,3 +451,53 @@ async fn a_poisoned_neighbour_in_one_webhook_holds_nothing_up() {
     assert_eq!(send(&world, "meta-several-changes").await, 200);
     assert_eq!(order(&world).messages[0].status, MessageStatus::Delivered);
 }
+
+/// Exotel has no question about a payment to answer, so the gateway is asked; only money it knows of counts.
+#[tokio::test]
+async fn a_payment_nobody_can_confirm_leaves_the_order_open() {
+    let world = World::with(|document| {
+        native(document);
+        document["channel"]["provider"] = json!("exotel");
+        document["channel"]["credentials"] = json!({
+            "account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "secret-of-the-address"});
+        document["channel"]
+            .as_object_mut()
+            .unwrap()
+            .remove("templates");
+    });
+    let mut draft = draft(bill());
+    draft.contents.terms.mode = PaymentMode::PaymentGateway;
+    world.order_of(draft, bill_sent().split_off(1)).await;
+    let hook = |token: &str| {
+        let token = token.to_owned();
+        events::request_with(FUNCTION, PAID, move |payload| {
+            payload["path"] = json!("/webhooks/exotel/acme");
+            payload["queryStringParameters"] = json!({"token": token});
+            payload["multiValueQueryStringParameters"] = json!({"token": [token]});
+            let body = json!({
+                "event": "payment_status", "message_id": "m1", "reference_id": "BM345A-12", "payment_status": "captured",
+                "amount": {"value": 85_000, "offset": 100, "currency": "INR"}, "transaction_id": "txn_1"});
+            payload["body"] = json!(body.to_string());
+        })
+    };
+    assert_eq!(post(&world, hook("another")).await.status(), 401);
+
+    const FIND: &str = "razorpay.find_link";
+    world.http.reply(FIND, 200, &json!({"payment_links": []}));
+    post(&world, hook("secret-of-the-address")).await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+
+    let paid = json!({"payment_links": [{
+        "id": "plink_1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
+        "payments": [{"payment_id": "pay_1", "amount": 85_000, "status": "captured", "method": "upi", "created_at": 1_795_305_600}]}]});
+    world.http.reply(FIND, 200, &paid);
+    assert_eq!(
+        post(&world, hook("secret-of-the-address")).await.status(),
+        200
+    );
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+
+    // The gateway's own signed word needs no question.
+    assert_eq!(send(&world, PAID).await, 200);
+    assert_eq!(world.http.left_over(), 0);
+}

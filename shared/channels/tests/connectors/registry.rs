@@ -72,3 +72,24 @@ fn an_unknown_provider_is_a_fault_of_the_document() {
     );
     assert!(faults[0].detail.contains("meta"));
 }
+
+/// Tenants register these texts with the operators by copying them.
+#[test]
+fn the_document_has_every_sms_text() {
+    let document = include_str!("../../../../docs/providers.md");
+    for kind in chatbill_domain::sms::Kind::ALL {
+        let (text, variables) = kind.default_text();
+        let mut slots: Vec<String> = variables
+            .iter()
+            .map(|variable| format!("{variable:?}"))
+            .collect();
+        slots.dedup();
+        let row = document
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` |", kind.as_str())))
+            .unwrap();
+        assert!(row.contains(&format!("`{text}`")), "{row}");
+        let named = row.rsplit('|').nth(1).unwrap().split(',').count();
+        assert_eq!(named, slots.len(), "{row}");
+    }
+}

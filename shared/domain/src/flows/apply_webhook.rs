@@ -10,7 +10,7 @@ use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::message::{Report, Tag};
 use crate::order::{MessageStatus, Order};
-use crate::payment::{AttemptStatus, Closed, Found, PaymentMode, PaymentReport};
+use crate::payment::{AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport};
 use crate::ports::{
     Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
 };
@@ -238,6 +238,11 @@ fn source_of(ask: Askable<'_>) -> (&'static str, &'static str) {
 }
 
 /// Asks whoever holds the money: the gateway for links and intents, the messaging provider for native checkout.
+///
+/// A provider that offers no such question (Exotel) leaves the gateway. There a native payment can only be looked for under the
+/// reference of its message, and no gateway documents that WhatsApp hands it on as the gateway's own: Razorpay has no documented
+/// search for it at all. So money that is found counts, and nothing found proves nothing: the order stays open, neither paid nor
+/// expired, and the error says why. What closes such an order is the gateway's own signed webhook.
 pub(crate) async fn ask_about<H: HttpSend>(
     http: &H,
     order: &Order,
@@ -245,10 +250,13 @@ pub(crate) async fn ask_about<H: HttpSend>(
     asked_as: Option<&ReferenceId>,
 ) -> Result<Found, CallError> {
     match order.terms().mode {
-        PaymentMode::PaymentGateway => match asked_as {
-            Some(reference) => ask_channel(http, ask.channel, reference).await,
-            None => ask_about_every_sending(http, order, ask.channel).await,
-        },
+        PaymentMode::PaymentGateway => {
+            let references = match asked_as {
+                Some(reference) => vec![reference],
+                None => every_sending(order),
+            };
+            ask_about_native(http, &references, ask).await
+        }
         PaymentMode::PaymentLink | PaymentMode::UpiIntent => {
             let request = lookup_request(order);
             converse(http, |answers| ask.gateway.lookup(&request, answers)).await
@@ -256,29 +264,50 @@ pub(crate) async fn ask_about<H: HttpSend>(
     }
 }
 
-async fn ask_channel<H: HttpSend>(
-    http: &H,
-    channel: &dyn Channel,
-    reference: &ReferenceId,
-) -> Result<Found, CallError> {
-    converse(http, |answers| channel.lookup_payment(reference, answers)).await
-}
-
 /// Native payments are known under the reference of the message they were made in, and a bill that was sent again can be paid in
-/// any of its messages, even in two. What one of them says about money counts although another could not be asked about.
-async fn ask_about_every_sending<H: HttpSend>(
-    http: &H,
-    order: &Order,
-    channel: &dyn Channel,
-) -> Result<Found, CallError> {
+/// any of its messages, even in two.
+fn every_sending(order: &Order) -> Vec<&ReferenceId> {
     let resent = order.events.iter().rev().filter_map(|r| match &r.event {
         Event::Resend { reference, .. } => Some(reference),
         _ => None,
     });
+    resent
+        .chain(std::iter::once(&order.key.reference))
+        .collect()
+}
+
+/// What one message's reference says about money counts although another could not be asked about.
+async fn ask_about_native<H: HttpSend>(
+    http: &H,
+    references: &[&ReferenceId],
+    ask: Askable<'_>,
+) -> Result<Found, CallError> {
     let mut all = Found::default();
     let mut failure = None;
-    for reference in resent.chain(std::iter::once(&order.key.reference)) {
-        match ask_channel(http, channel, reference).await {
+    for reference in references {
+        let asked = converse(http, |answers| {
+            ask.channel.lookup_payment(reference, answers)
+        });
+        let found = match asked.await {
+            Err(CallError::Unsupported(why)) => {
+                let request = LookupRequest {
+                    reference: (*reference).clone(),
+                    gateway_id: None,
+                };
+                let asked = converse(http, |answers| ask.gateway.lookup(&request, answers));
+                match asked.await {
+                    // Whether the gateway knows it under another name is not known, so a link that ended says nothing either.
+                    Ok(found) if found.reports.is_empty() => Err(CallError::Unsupported(why)),
+                    Ok(found) => Ok(Found {
+                        closed: None,
+                        ..found
+                    }),
+                    Err(error) => Err(error),
+                }
+            }
+            asked => asked,
+        };
+        match found {
             Ok(found) => all.reports.extend(found.reports),
             Err(error) => failure = failure.or(Some(error)),
         }
