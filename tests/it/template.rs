@@ -415,12 +415,15 @@ fn what_an_alarm_should_know_of_is_counted_in_the_log_of_every_function_that_can
         ("PgWebhookLogs", "webhook_refused"),
         ("PgWebhookLogs", "webhook_unreadable"),
         ("CreateInvoiceLogs", "order_held"),
+        ("OrderLogs", "order_held"),
         ("PgWebhookLogs", "order_held"),
         ("ReconcileLogs", "order_held"),
         ("SendStatusLogs", "message_given_up"),
         ("PgWebhookLogs", "message_given_up"),
         ("ReconcileLogs", "tenant_broken"),
         ("SendStatusLogs", "tenant_broken"),
+        ("CreateInvoiceLogs", "tenant_broken"),
+        ("PgWebhookLogs", "tenant_broken"),
     ];
     for (group, event) in wanted {
         assert!(

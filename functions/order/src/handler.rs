@@ -2,6 +2,7 @@
 
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::fault::Fault;
+use chatbill_domain::flows::apply_webhook::Askable;
 use chatbill_domain::flows::change_order::{ChangeError, Deps, resend, set_fulfilment};
 use chatbill_domain::flows::read_order::{read_order, view};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
@@ -99,15 +100,21 @@ where
     C: Clock,
 {
     let (to, description) = status_body(api::body(request)?)?;
-    let gateway = chatbill_gateways::open(tenant).map_err(|faults| {
+    let broken = |faults: Vec<Fault>| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         ApiError::internal(format!(
             "tenant document of {}: {}",
             tenant.id,
             faults.join("; ")
         ))
-    })?;
-    set_fulfilment(&deps(ports), gateway.as_ref(), key, to, description, by)
+    };
+    let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
+    let channel = chatbill_channels::open(tenant).map_err(broken)?;
+    let ask = Askable {
+        gateway: gateway.as_ref(),
+        channel: channel.as_ref(),
+    };
+    set_fulfilment(&deps(ports), ask, key, to, description, by)
         .await
         .map_err(failure)
 }

@@ -1,6 +1,6 @@
 //! `GET /invoices/{reference_id}`, `POST …/status`, `POST …/resend`.
 //!
-//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel call, SQS SendMessage, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel and lookup calls, the provider's payment lookup, SQS SendMessage, SSM GetParameter (cached).
 
 mod handler;
 
@@ -27,8 +27,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             settings.is_local(),
             SystemClock,
         ),
-        // Canceling takes up to three calls; they fit into the function's 29 seconds.
-        http: HttpClient::new(Duration::from_secs(8))?,
+        // Canceling takes up to four calls; they fit into the function's 29 seconds.
+        http: HttpClient::new(Duration::from_secs(6))?,
         clock: SystemClock,
     };
     boot::run_api(|request| handle(&ports, request)).await

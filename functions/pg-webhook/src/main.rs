@@ -28,8 +28,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             settings.is_local(),
             SystemClock,
         ),
-        // Razorpay counts an answer after 5 seconds as a failure and comes again.
-        http: HttpClient::new(Duration::from_secs(4))?,
+        // Razorpay counts an answer after 5 seconds as a failure and comes again; a lookup takes up to two calls.
+        http: HttpClient::new(Duration::from_secs(2))?,
         clock: SystemClock,
     };
     boot::run_api(|request| handle(&ports, request)).await

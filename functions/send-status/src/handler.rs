@@ -3,7 +3,7 @@
 use aws_lambda_events::event::sqs::SqsMessage;
 use chatbill_domain::flows::deliver::{Deps, Verdict, deliver};
 use chatbill_domain::ports::{
-    Clock, DeadLetters, DeliverTask, HttpSend, OrderStore, Random, Tenants, Visibility,
+    Clock, DeadLetters, DeliverTask, HttpSend, OrderStore, Random, TenantError, Tenants, Visibility,
 };
 use chatbill_runtime::batch::Handled;
 
@@ -20,6 +20,8 @@ pub(crate) struct Ports<S, V, D, T, H, C, R> {
 
 /// When the store or the tenant's document cannot be had, the task comes again in this many seconds.
 const TROUBLE: u32 = 30;
+/// When the tenant's document is wrong, a person has to mend it first. Seconds.
+const BROKEN: u32 = 600;
 
 /// Handles one message of the queue.
 pub(crate) async fn handle<S, V, D, T, H, C, R>(
@@ -51,9 +53,13 @@ where
     let tenant = match ports.tenants.find(&task.tenant_id).await {
         Ok(Some(tenant)) => tenant,
         Ok(None) => return bury(ports, &message, "there is no such tenant").await,
-        Err(error) => {
-            tracing::error!(order.tenant_id = %task.tenant_id, "{error}");
+        Err(TenantError::Unavailable(why)) => {
+            tracing::error!(order.tenant_id = %task.tenant_id, "{why}");
             return again(ports, &message, TROUBLE).await;
+        }
+        Err(TenantError::Invalid(why)) => {
+            tracing::error!(event = "tenant_broken", order.tenant_id = %task.tenant_id, "{why}");
+            return again(ports, &message, BROKEN).await;
         }
     };
     let channel = match chatbill_channels::open(&tenant) {
@@ -61,7 +67,7 @@ where
         Err(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             tracing::error!(event = "tenant_broken", order.tenant_id = %task.tenant_id, "{}", faults.join("; "));
-            return again(ports, &message, 600).await;
+            return again(ports, &message, BROKEN).await;
         }
     };
     let first = message
@@ -84,18 +90,27 @@ where
     }
 }
 
-/// The message comes again in `seconds`. If the queue cannot be told so, it comes after its visibility time-out.
+/// The message comes again in `seconds`.
 async fn again<S, V: Visibility, D, T, H, C, R>(
     ports: &Ports<S, V, D, T, H, C, R>,
     message: &SqsMessage,
     seconds: u32,
 ) -> Handled {
+    hold_back(ports, message.clone(), seconds).await;
+    Handled::Again(seconds)
+}
+
+/// Tells the queue to keep a message for some seconds. If it cannot be told, the message comes after its visibility time-out.
+pub(crate) async fn hold_back<S, V: Visibility, D, T, H, C, R>(
+    ports: &Ports<S, V, D, T, H, C, R>,
+    message: SqsMessage,
+    seconds: u32,
+) {
     if let Some(receipt) = &message.receipt_handle
         && let Err(error) = ports.visibility.postpone(receipt, seconds).await
     {
         tracing::warn!("a retry could not be planned: {error}");
     }
-    Handled::Again
 }
 
 /// Nobody will ever be able to handle this message: it goes to the dead-letter queue at once, on purpose, and holds nobody up.

@@ -12,7 +12,7 @@ use chatbill_runtime::settings::{Need, Settings};
 use chatbill_runtime::system::{SystemClock, SystemRandom};
 use chatbill_runtime::{batch, boot};
 use chatbill_store::{DynamoOrders, SqsDeadLetters, SqsVisibility, SsmTenants};
-use handler::{Ports, handle};
+use handler::{Ports, handle, hold_back};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -33,5 +33,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         clock: SystemClock,
         random: SystemRandom,
     };
-    boot::run_queue(|event| batch::handle(event, |message| handle(&ports, message))).await
+    boot::run_queue(|event| {
+        let follow = |message, seconds| hold_back(&ports, message, seconds);
+        batch::handle(event, |message| handle(&ports, message), follow)
+    })
+    .await
 }

@@ -713,6 +713,14 @@ fn read_notes(f: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
             f.at("notes"),
             key.replace('~', "~0").replace('/', "~1")
         );
+        if key == crate::payment::REFERENCE_NOTE {
+            faults.push(Fault::new(
+                pointer,
+                "reserved",
+                "is set by Chatbill itself, so that a payment finds its bill",
+            ));
+            continue;
+        }
         match value.as_str() {
             Some(text)
                 if text.chars().count() <= 256 && !key.is_empty() && key.chars().count() <= 256 =>

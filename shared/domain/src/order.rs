@@ -3,7 +3,7 @@
 //! State is never stored; [`Order::new`] computes it by applying the events in the sequence they were written. Applying is
 //! total: an event that no longer fits (a repeated capture, a late failure, a report for a message already read) changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -238,8 +238,10 @@ pub struct Message {
     pub sent_at: Option<Millis>,
     /// Form of the last try.
     pub form: Option<Form>,
-    /// The next try must be the template.
+    /// The next try is due at once, as a template.
     pub template_next: bool,
+    /// The customer's 24-hour window was found closed: from now on only the template.
+    pub window_closed: bool,
     /// The provider's id.
     pub provider_id: Option<String>,
     /// In how many parts the SMS went out.
@@ -263,6 +265,7 @@ impl Message {
             sent_at: None,
             form: None,
             template_next: false,
+            window_closed: false,
             provider_id: None,
             segments: None,
             failure: None,
@@ -300,6 +303,7 @@ pub struct Order {
     pub phone: Msisdn,
     /// The reference of the latest sending of the bill.
     pub message_reference: ReferenceId,
+    held: BTreeSet<(Hold, String)>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
     refunded: Paise,
@@ -332,6 +336,7 @@ impl Order {
             fulfilment: Fulfilment::Pending,
             holds: Vec::new(),
             messages: Vec::new(),
+            held: BTreeSet::new(),
             closed: None,
             captured: None,
             refunded: Paise::ZERO,
@@ -480,6 +485,12 @@ impl Order {
     #[must_use]
     pub fn is_over(&self, now: Millis) -> bool {
         self.payment_status().is_open() && now >= self.expires_at().plus_seconds(EXPIRY_GRACE)
+    }
+
+    /// So long over that no gateway will report about it any more.
+    #[must_use]
+    pub fn is_long_over(&self, now: Millis) -> bool {
+        self.payment_status().is_open() && now >= self.expires_at().plus_seconds(LATE_WINDOW)
     }
 
     /// A message by name.
@@ -633,17 +644,24 @@ impl Order {
     }
 
     fn apply_payment(&mut self, report: &PaymentReport, at: Millis) {
+        // A failed or begun attempt over other money moves none; it is still not ours.
+        let moves_money = report.status >= AttemptStatus::Authorized;
         if report.currency != "INR" {
-            self.hold(Hold::CurrencyMismatch, at);
-            return;
-        }
-        if report.amount != self.contents.bill.total {
-            // A failed or begun attempt over another amount moves no money; it is still not ours.
-            if report.status >= AttemptStatus::Authorized {
-                self.hold(Hold::AmountMismatch, at);
+            if moves_money {
+                self.hold(Hold::CurrencyMismatch, &report.payment_id, at);
             }
             return;
         }
+        if report.amount != self.contents.bill.total {
+            if moves_money {
+                self.hold(Hold::AmountMismatch, &report.payment_id, at);
+            }
+            return;
+        }
+        let had_failed = self
+            .attempts
+            .get(&report.payment_id)
+            .is_some_and(|known| known.report.status == AttemptStatus::Failed);
         let attempt = self
             .attempts
             .entry(report.payment_id.clone())
@@ -656,24 +674,25 @@ impl Order {
             attempt.report = report.clone();
         }
         if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
-            self.count(&report.payment_id.clone(), report.at.unwrap_or(at), at);
+            self.count(&report.payment_id, report.at.unwrap_or(at), had_failed, at);
         }
     }
 
     /// Money arrived. It pays the order, or the terms say what becomes of it.
-    fn count(&mut self, payment_id: &str, paid_at: Millis, at: Millis) {
+    fn count(&mut self, payment_id: &str, paid_at: Millis, had_failed: bool, at: Millis) {
         if let Some((first, _)) = &self.captured {
             if first != payment_id {
-                self.hold(Hold::DoublePayment, at);
+                self.hold(Hold::DoublePayment, payment_id, at);
             }
             return;
         }
-        // Paid in time counts as in time, even if the news is late.
-        let late = self
-            .closed
-            .is_some_and(|(_, closed_at)| paid_at > closed_at);
+        // Gateways tell when an attempt began. Begun in time counts as in time even if the news is late, unless the attempt had
+        // failed and the bank changed its mind. After a cancellation nothing counts: the goods may be sold to somebody else.
+        let late = self.closed.is_some_and(|(reason, closed_at)| {
+            reason == Closed::Canceled || had_failed || paid_at > closed_at
+        });
         if late && self.terms().late_payment != LatePayment::Accept {
-            self.hold(Hold::LatePayment, at);
+            self.hold(Hold::LatePayment, payment_id, at);
             return;
         }
         if let Some(attempt) = self.attempts.get_mut(payment_id) {
@@ -691,8 +710,9 @@ impl Order {
         }
     }
 
-    fn hold(&mut self, hold: Hold, at: Millis) {
-        if !self.holds.iter().any(|(h, _)| *h == hold) {
+    /// Each payment that needs a person counts, once.
+    fn hold(&mut self, hold: Hold, payment_id: &str, at: Millis) {
+        if self.held.insert((hold, payment_id.to_owned())) {
             self.holds.push((hold, at));
         }
     }
@@ -718,8 +738,18 @@ impl Order {
                     Progress::Delivered => MessageStatus::Delivered,
                     Progress::Read => MessageStatus::Read,
                 };
-                // By rank: reports come in any order, and one attempt that arrived is enough.
-                if rank(reported) > rank(m.status) || m.status == MessageStatus::Failed {
+                // By rank: reports come in any order, and one attempt that arrived is enough. Having left the provider is
+                // no arrival: it settles a try whose answer is out, and never revives or replaces anything.
+                let lifts = match progress {
+                    Progress::Sent => {
+                        attempt == m.attempts
+                            && matches!(m.status, MessageStatus::Sending | MessageStatus::Unknown)
+                    }
+                    Progress::Delivered | Progress::Read => {
+                        rank(reported) > rank(m.status) || m.status == MessageStatus::Failed
+                    }
+                };
+                if lifts {
                     m.status = reported;
                     m.sent_at = m.sent_at.or(Some(at));
                     m.again_at = None;
@@ -811,23 +841,24 @@ fn spaced(from: Millis, now: Millis, step: i64) -> Millis {
 
 impl Message {
     fn fail(&mut self, failure: &SendFailure, again_at: Option<Millis>) {
-        self.failures = self.failures.saturating_add(1);
         self.failure = Some(failure.clone());
-        self.again_at = again_at;
         let template = failure.remedy == Remedy::UseTemplate
             && self.form == Some(Form::Interactive)
             && self.fallback;
-        self.status = if template {
+        if template {
+            // Not a failure of the message: it goes on in the other form.
             self.template_next = true;
-            MessageStatus::Queued
-        } else if again_at.is_some() {
-            if failure.remedy == Remedy::Unknown {
-                MessageStatus::Unknown
-            } else {
-                MessageStatus::Retrying
-            }
-        } else {
-            MessageStatus::Failed
+            self.window_closed = true;
+            self.again_at = None;
+            self.status = MessageStatus::Queued;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.again_at = again_at;
+        self.status = match again_at {
+            Some(_) if failure.remedy == Remedy::Unknown => MessageStatus::Unknown,
+            Some(_) => MessageStatus::Retrying,
+            None => MessageStatus::Failed,
         };
     }
 

@@ -126,11 +126,11 @@ pub trait OrderStore: Sync {
     ) -> impl Future<Output = Result<Vec<OrderKey>, StoreError>> + Send;
 
     /// Changes when an order is due, and how often it has been checked in vain, unless it was written to since it was
-    /// read with `expect` events. False when it was. [UpdateItem]
+    /// read with `expect` events. False when it was, or when there is no such order. [UpdateItem]
     fn reschedule(
         &self,
         key: &OrderKey,
-        expect: usize,
+        expect: Option<usize>,
         due: Due,
         checks: u32,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;

@@ -370,6 +370,138 @@ proptest! {
     }
 }
 
+/// What a provider can say about one message it took, in the order it came to pass.
+fn message_history() -> impl Strategy<Value = Vec<Event>> {
+    let key = || MessageKey::Invoice(1);
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(move |(delivered, read, failed)| {
+        let report = |report| Event::Report {
+            message: key(),
+            attempt: 1,
+            report,
+        };
+        let mut events = vec![report(Report::Progress(Progress::Sent))];
+        if failed {
+            let failure = SendFailure {
+                remedy: Remedy::GiveUp,
+                code: "131026".into(),
+                detail: String::new(),
+            };
+            events.push(report(Report::Failed(failure)));
+        }
+        if delivered {
+            events.push(report(Report::Progress(Progress::Delivered)));
+        }
+        if read {
+            events.push(report(Report::Progress(Progress::Read)));
+        }
+        events
+    })
+}
+
+proptest! {
+    #[test]
+    fn reports_about_a_message_end_the_same_in_any_sequence(
+        (events, shuffled) in message_history().prop_flat_map(|events| {
+            let doubled: Vec<Event> = events.iter().chain(events.iter()).cloned().collect();
+            (Just(events), Just(doubled).prop_shuffle())
+        })
+    ) {
+        let tried = |mut events: Vec<Event>| {
+            let message = MessageKey::Invoice(1);
+            let mut all = vec![Event::Try { message: message.clone(), attempt: 1, form: Form::Template, fallback: false }];
+            all.push(Event::Sent { message, attempt: 1, id: "wamid".into(), segments: None });
+            all.append(&mut events);
+            order(LatePayment::Hold, base(all)).message(&MessageKey::Invoice(1)).unwrap().status
+        };
+        prop_assert_eq!(tried(shuffled), tried(events));
+    }
+}
+
+#[test]
+fn news_that_a_message_left_the_provider_replaces_nothing() {
+    let message = MessageKey::Invoice(1);
+    let fail = |remedy| Event::Report {
+        message: message.clone(),
+        attempt: 1,
+        report: Report::Failed(SendFailure {
+            remedy,
+            code: "131047".into(),
+            detail: String::new(),
+        }),
+    };
+    let left = Event::Report {
+        message: message.clone(),
+        attempt: 1,
+        report: Report::Progress(Progress::Sent),
+    };
+    for (remedy, status) in [
+        (Remedy::UseTemplate, MessageStatus::Queued),
+        (Remedy::Retry, MessageStatus::Retrying),
+        (Remedy::GiveUp, MessageStatus::Failed),
+    ] {
+        let events = vec![
+            Event::Try {
+                message: message.clone(),
+                attempt: 1,
+                form: Form::Interactive,
+                fallback: true,
+            },
+            Event::Sent {
+                message: message.clone(),
+                attempt: 1,
+                id: "wamid".into(),
+                segments: None,
+            },
+            fail(remedy),
+            left.clone(),
+        ];
+        let order = order(LatePayment::Hold, base(events));
+        assert_eq!(order.message(&message).unwrap().status, status);
+        assert_eq!(
+            order.message(&message).unwrap().template_next,
+            status == MessageStatus::Queued
+        );
+    }
+}
+
+#[test]
+fn after_a_cancellation_no_money_counts_whenever_its_attempt_began() {
+    let canceled = |policy| {
+        order(
+            policy,
+            base(vec![
+                report(AttemptStatus::Pending, "p", TOTAL, "INR"),
+                Event::Fulfilment {
+                    to: Fulfilment::Canceled,
+                    description: None,
+                },
+                report(AttemptStatus::Captured, "p", TOTAL, "INR"),
+            ]),
+        )
+    };
+    let held = canceled(LatePayment::Hold);
+    assert_eq!(held.payment_status(), PaymentStatus::Canceled);
+    assert_eq!(held.holds[0].0, Hold::LatePayment);
+    assert_eq!(
+        canceled(LatePayment::Accept).payment_status(),
+        PaymentStatus::Captured
+    );
+}
+
+#[test]
+fn a_failed_attempt_the_bank_revives_after_the_end_is_late() {
+    let order = order(
+        LatePayment::Hold,
+        base(vec![
+            report(AttemptStatus::Failed, "p", TOTAL, "INR"),
+            Event::Expired,
+            report(AttemptStatus::Captured, "p", TOTAL, "INR"),
+        ]),
+    );
+    assert_eq!(order.payment_status(), PaymentStatus::Expired);
+    assert_eq!(order.holds[0].0, Hold::LatePayment);
+}
+
 #[test]
 fn money_that_is_not_ours_holds_the_order_and_pays_nothing() {
     for (amount, currency, hold) in [

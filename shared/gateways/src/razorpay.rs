@@ -45,7 +45,7 @@ const MOST_NOTES: usize = 15;
 /// "Create a Standard Payment Link": at most 2048 characters.
 const LONGEST_DESCRIPTION: usize = 2048;
 /// Our note on every link; see the head of this file.
-const NOTE: &str = "chatbill_reference";
+const NOTE: &str = chatbill_domain::payment::REFERENCE_NOTE;
 
 /// Everything but RFC 3986's unreserved characters, for one path segment or query value.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC
@@ -383,7 +383,7 @@ impl Webhooks for Razorpay {
                 .filter(|e| e.is_object())
         };
         let (link, order, payment) = (entity("payment_link"), entity("order"), entity("payment"));
-        let Some((reference, trust)) = self.reference(link, order, payment) else {
+        let Some((reference, trust)) = self.reference(link, order, payment, status) else {
             return ignored(format!("{event} names no bill of ours"));
         };
         let signal = match status {
@@ -421,23 +421,28 @@ impl Webhooks for Razorpay {
 }
 
 impl Razorpay {
-    /// Which bill an event speaks of, and how sure that is. Links and notes are ours alone. A receipt may be the merchant's own
-    /// number of an order made outside of links that happens to be a bill's number too, so the link is asked first.
+    /// Which bill an event speaks of, and how sure that is. Only a link is ours alone. A note can be put on a payment by whoever
+    /// starts a checkout on the same account, and a receipt may be the merchant's own number of another order: where they speak of
+    /// money, the link is asked first. That an attempt failed moves none.
     fn reference(
         &self,
         link: Option<&Value>,
         order: Option<&Value>,
         payment: Option<&Value>,
+        status: Option<AttemptStatus>,
     ) -> Option<(ReferenceId, Trust)> {
         let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
         let receipt = || text(order.filter(|_| self.receipts_are_ours)?, "receipt");
-        let named = link
-            .and_then(|l| text(l, "reference_id"))
-            .or_else(|| note(payment))
-            .or_else(|| note(order));
-        let (named, trust) = match named {
+        let of_note = match status {
+            Some(AttemptStatus::Failed) => Trust::Proven,
+            _ => Trust::Hint,
+        };
+        let (named, trust) = match link.and_then(|l| text(l, "reference_id")) {
             Some(named) => (named, Trust::Proven),
-            None => (receipt()?, Trust::Hint),
+            None => match note(payment).or_else(|| note(order)) {
+                Some(named) => (named, of_note),
+                None => (receipt()?, Trust::Hint),
+            },
         };
         Some((ReferenceId::parse(named).ok()?, trust))
     }
@@ -515,7 +520,7 @@ impl Link {
             .iter()
             .filter_map(|payment| {
                 Some(PaymentReport {
-                    status: attempt_status(&text(payment, "status")?),
+                    status: attempt_status(payment, &text(payment, "status")?),
                     payment_id: text(payment, "payment_id")?,
                     amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
                     currency: self.currency.clone(),
@@ -661,7 +666,7 @@ fn attempts(answer: &Answer) -> Result<Vec<PaymentReport>, CallError> {
         .and_then(|items| {
             items
                 .iter()
-                .map(|payment| report(payment, attempt_status(&text(payment, "status")?)))
+                .map(|payment| report(payment, attempt_status(payment, &text(payment, "status")?)))
                 .collect()
         })
         .ok_or_else(|| CallError::Unavailable {
@@ -792,9 +797,12 @@ fn report(payment: &Value, status: AttemptStatus) -> Option<PaymentReport> {
     })
 }
 
-/// "Payments", life cycle: created, authorized, captured, refunded, failed. What is refunded was captured before.
-fn attempt_status(status: &str) -> AttemptStatus {
+/// "Payments", life cycle: created, authorized, captured, refunded, failed. What is refunded was captured before, unless the payment
+/// itself says that it never was: an authorised payment that nobody captures is given back after some days.
+fn attempt_status(payment: &Value, status: &str) -> AttemptStatus {
+    let never_captured = payment.get("captured").and_then(Value::as_bool) == Some(false);
     match status {
+        "refunded" if never_captured => AttemptStatus::Failed,
         "captured" | "refunded" => AttemptStatus::Captured,
         "authorized" => AttemptStatus::Authorized,
         "failed" => AttemptStatus::Failed,

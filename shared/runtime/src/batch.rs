@@ -13,9 +13,12 @@ use futures_util::future::join_all;
 pub enum Handled {
     /// Delete it.
     Done,
-    /// Bring it again.
-    Again,
+    /// Bring it again, not before this many seconds; it is held back so long already.
+    Again(u32),
 }
+
+/// A message that made the function panic comes again after the queue's visibility time-out; so do its followers, in seconds.
+const AFTER_PANIC: u32 = 360;
 
 /// A message without an id cannot be reported; Lambda must bring the whole batch again.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +26,18 @@ pub enum Handled {
 pub struct NoMessageId;
 
 /// Handles a batch: groups side by side, the messages of a group in their sequence. After one that must come again, the rest of its group is
-/// not touched and comes again too. A panic in one message is that message's failure.
-pub async fn handle<F, Fut>(event: SqsEvent, handler: F) -> Result<SqsBatchResponse, NoMessageId>
+/// not handled: `follow` holds it back as long, or it would stay hidden for the queue's whole visibility time-out. A panic in one
+/// message is that message's failure.
+pub async fn handle<F, Fut, G, Held>(
+    event: SqsEvent,
+    handler: F,
+    follow: G,
+) -> Result<SqsBatchResponse, NoMessageId>
 where
     F: Fn(SqsMessage) -> Fut,
     Fut: Future<Output = Handled>,
+    G: Fn(SqsMessage, u32) -> Held,
+    Held: Future<Output = ()>,
 {
     let mut groups: BTreeMap<String, Vec<SqsMessage>> = BTreeMap::new();
     for message in event.records {
@@ -43,12 +53,14 @@ where
             .unwrap_or(id);
         groups.entry(group).or_default().push(message);
     }
-    let handler = &handler;
+    let (handler, follow) = (&handler, &follow);
     let failures = join_all(groups.into_values().map(|messages| async move {
         let mut failed = Vec::new();
+        let mut wait = None;
         for message in messages {
             let id = message.message_id.clone().unwrap_or_default();
-            if !failed.is_empty() {
+            if let Some(seconds) = wait {
+                follow(message, seconds).await;
                 failed.push(id);
                 continue;
             }
@@ -57,9 +69,10 @@ where
                 .await
                 .unwrap_or_else(|_| {
                     tracing::error!(message.id = id, "a message made the function panic");
-                    Handled::Again
+                    Handled::Again(AFTER_PANIC)
                 });
-            if handled == Handled::Again {
+            if let Handled::Again(seconds) = handled {
+                wait = Some(seconds);
                 failed.push(id);
             }
         }
@@ -93,15 +106,19 @@ mod tests {
     }
 
     async fn failures(messages: &[(&str, &str)], bad: &'static str) -> Vec<String> {
-        let response = handle(event(messages), |m| async move {
-            let id = m.message_id.unwrap();
-            assert_ne!(id, "panics", "on purpose");
-            if id == bad {
-                Handled::Again
-            } else {
-                Handled::Done
-            }
-        })
+        let response = handle(
+            event(messages),
+            |m| async move {
+                let id = m.message_id.unwrap();
+                assert_ne!(id, "panics", "on purpose");
+                if id == bad {
+                    Handled::Again(5)
+                } else {
+                    Handled::Done
+                }
+            },
+            |_, _| async {},
+        )
         .await
         .unwrap();
         response
@@ -119,6 +136,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_follows_a_failure_waits_as_long_as_it() {
+        let held = std::sync::Mutex::new(Vec::new());
+        let batch = event(&[("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")]);
+        handle(
+            batch,
+            |m| async move {
+                if m.message_id.as_deref() == Some("1") {
+                    Handled::Again(5)
+                } else {
+                    Handled::Done
+                }
+            },
+            |m, seconds| {
+                held.lock().unwrap().push((m.message_id.unwrap(), seconds));
+                async {}
+            },
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            *held.lock().unwrap(),
+            [("2".to_owned(), 5), ("4".to_owned(), 5)]
+        );
+    }
+
+    #[tokio::test]
     async fn a_panic_is_one_message_s_failure() {
         assert_eq!(
             failures(&[("panics", "a"), ("2", "b")], "none").await,
@@ -130,6 +173,10 @@ mod tests {
     async fn a_message_without_an_id_fails_the_batch() {
         let mut event = event(&[("1", "a")]);
         event.records[0].message_id = None;
-        assert!(handle(event, |_| async { Handled::Done }).await.is_err());
+        assert!(
+            handle(event, |_| async { Handled::Done }, |_, _| async {})
+                .await
+                .is_err()
+        );
     }
 }

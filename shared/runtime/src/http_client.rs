@@ -191,11 +191,22 @@ mod tests {
     #[tokio::test]
     async fn a_secret_header_of_another_name_goes_out_and_is_never_printed() {
         let server = MockServer::start().await;
-        let secret = HttpCall { authorization: None, secret_header: Some(("api-key", "k-1".to_owned().into())), ..call(server.uri()) };
+        let secret = HttpCall {
+            authorization: None,
+            secret_header: Some(("api-key", "k-1".to_owned().into())),
+            ..call(server.uri())
+        };
         assert!(!format!("{secret:?}").contains("k-1"));
-        Mock::given(header("api-key", "k-1")).respond_with(ResponseTemplate::new(202)).expect(1).mount(&server).await;
+        Mock::given(header("api-key", "k-1"))
+            .respond_with(ResponseTemplate::new(202))
+            .expect(1)
+            .mount(&server)
+            .await;
         let answer = client().send(&secret).await;
-        assert!(matches!(answer, Answer::Reply(HttpReply { status: 202, .. })), "{answer:?}");
+        assert!(
+            matches!(answer, Answer::Reply(HttpReply { status: 202, .. })),
+            "{answer:?}"
+        );
     }
 
     #[tokio::test]

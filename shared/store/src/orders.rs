@@ -350,14 +350,16 @@ impl OrderStore for DynamoOrders {
     async fn reschedule(
         &self,
         key: &OrderKey,
-        expect: usize,
+        expect: Option<usize>,
         due: Due,
         checks: u32,
     ) -> Result<bool, StoreError> {
-        let update = Update::new(true)
-            .only_if("attribute_exists(bill)")
-            .expect(expect)
-            .due(key, due);
+        let update = Update::new(true).only_if("attribute_exists(bill)");
+        let update = match expect {
+            Some(events) => update.expect(events),
+            None => update,
+        };
+        let update = update.due(key, due);
         let update = if checks == 0 {
             update.remove("checks")
         } else {

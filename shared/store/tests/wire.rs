@@ -362,7 +362,7 @@ async fn a_task_goes_to_its_order_s_group() {
     assert_eq!(target, "AmazonSQS.ChangeMessageVisibility");
     assert_eq!(
         body,
-        json!({"QueueUrl": url, "ReceiptHandle": "receipt", "VisibilityTimeout": 43_200})
+        json!({"QueueUrl": url, "ReceiptHandle": "receipt", "VisibilityTimeout": 42_600})
     );
 
     service.answer(200, json!({"MessageId": "1"}));

@@ -218,20 +218,25 @@ async fn a_write_on_old_knowledge_is_refused<S: OrderStore>(store: &S, run: &Run
 
     // The same rule for due times.
     let at = Due::At(NOW.plus_seconds(500));
-    assert!(!store.reschedule(&draft.key, 2, at, 1).await.unwrap());
-    assert!(store.reschedule(&draft.key, 3, at, 2).await.unwrap());
+    assert!(!store.reschedule(&draft.key, Some(2), at, 1).await.unwrap());
+    assert!(store.reschedule(&draft.key, Some(3), at, 2).await.unwrap());
     let order = load(store, &draft.key).await;
     assert_eq!((order.due, order.checks), (Some(NOW.plus_seconds(500)), 2));
-    assert!(store.reschedule(&draft.key, 3, Due::Keep, 3).await.unwrap());
+    assert!(
+        store
+            .reschedule(&draft.key, Some(3), Due::Keep, 3)
+            .await
+            .unwrap()
+    );
     let order = load(store, &draft.key).await;
     assert_eq!((order.due, order.checks), (Some(NOW.plus_seconds(500)), 3));
     // A new event starts the counting anew.
     let order = done(store.append(&draft.key, &once(2)).await.unwrap());
     assert_eq!(order.checks, 0);
-    assert!(store.reschedule(&draft.key, 4, at, 4).await.unwrap());
+    assert!(store.reschedule(&draft.key, Some(4), at, 4).await.unwrap());
     assert!(
         store
-            .reschedule(&draft.key, 4, Due::Never, 0)
+            .reschedule(&draft.key, Some(4), Due::Never, 0)
             .await
             .unwrap()
     );
@@ -239,7 +244,7 @@ async fn a_write_on_old_knowledge_is_refused<S: OrderStore>(store: &S, run: &Run
     assert_eq!((order.due, order.checks), (None, 0));
     assert!(
         !store
-            .reschedule(&run.key("nowhere"), 0, at, 1)
+            .reschedule(&run.key("nowhere"), Some(0), at, 1)
             .await
             .unwrap()
     );
@@ -367,7 +372,7 @@ async fn parked_facts_wait_for_their_order<S: OrderStore>(store: &S, run: &Run) 
     assert!(store.resolve(&draft.key).await.unwrap().is_none());
     assert!(
         !store
-            .reschedule(&draft.key, 2, Due::At(NOW), 1)
+            .reschedule(&draft.key, Some(2), Due::At(NOW), 1)
             .await
             .unwrap()
     );
@@ -458,7 +463,12 @@ async fn an_alias_is_nobody_else_s<S: OrderStore>(store: &S, run: &Run) {
     );
     let (fact, event) = fact(1);
     leads_home(store.park(&alias, &fact, &[event], NOW).await.unwrap());
-    assert!(!store.reschedule(&alias, 0, Due::At(NOW), 1).await.unwrap());
+    assert!(
+        !store
+            .reschedule(&alias, Some(0), Due::At(NOW), 1)
+            .await
+            .unwrap()
+    );
     let taken = store.create(&run.draft("aliased-2")).await.unwrap();
     assert!(matches!(taken, Created::Taken));
     // A name is only taken within its tenant.
@@ -505,7 +515,7 @@ async fn due_orders_are_found_in_their_shard<S: OrderStore>(store: &S, run: &Run
     for draft in &drafts {
         assert!(
             store
-                .reschedule(&draft.key, 1, Due::Never, 0)
+                .reschedule(&draft.key, Some(1), Due::Never, 0)
                 .await
                 .unwrap()
         );

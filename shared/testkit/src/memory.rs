@@ -389,12 +389,12 @@ impl OrderStore for MemoryOrders {
     async fn reschedule(
         &self,
         key: &OrderKey,
-        expect: usize,
+        expect: Option<usize>,
         due: Due,
         checks: u32,
     ) -> Result<bool, StoreError> {
         let (done, _) = self.write("reschedule", key, |item| {
-            if item.bill.is_none() || item.events.len() != expect {
+            if item.bill.is_none() || expect.is_some_and(|expect| item.events.len() != expect) {
                 return (false, false);
             }
             set_due(item, due);

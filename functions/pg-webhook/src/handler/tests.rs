@@ -132,6 +132,10 @@ async fn every_event_is_answered_as_recorded() {
         world
             .http
             .always(LOOKUP, reply(200, &meta_payment("BM345A-12")));
+        // A payment that names its bill only in a note is asked about.
+        world
+            .http
+            .always("razorpay.fetch_link", reply(200, &paid_link()));
         let response = post(&world, events::request(FUNCTION, event)).await;
         logs.assert_discreet();
         let alarms: Vec<String> = [
@@ -152,6 +156,11 @@ async fn every_event_is_answered_as_recorded() {
         });
         insta::assert_json_snapshot!(event, recorded);
     }
+}
+
+fn paid_link() -> serde_json::Value {
+    json!({"id": "plink_1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
+        "payments": [{"payment_id": "pay_N1", "amount": 85_000, "status": "captured", "method": "upi", "created_at": 1_795_305_600}]})
 }
 
 #[tokio::test]
@@ -385,8 +394,11 @@ async fn a_bill_sent_twice_inside_whatsapp_can_be_paid_in_either_message() {
     let mut second = meta_payment("BM345A-12-2");
     second["payments"][0]["transactions"][0]["pg_transaction_id"] = json!("pay_2");
     world.http.reply(LOOKUP, 200, &second);
-    world.http.reply(LOOKUP, 200, &meta_payment("BM345A-12"));
-    assert_eq!(send(&world, "meta-payment-captured").await, 200);
+    let request = signed("meta-payment-captured", |body| {
+        body.replace("\"BM345A-12\"", "\"BM345A-12-2\"")
+            .replace("pay_QK0000000000p1", "pay_2")
+    });
+    assert_eq!(post(&world, request).await.status(), 200);
     let holds: Vec<Hold> = order(&world).holds.iter().map(|(hold, _)| *hold).collect();
     assert_eq!(holds, [Hold::DoublePayment]);
 

@@ -46,7 +46,12 @@ fn ports(world: &World) -> InMemory {
 /// The ids of the messages that must come again.
 async fn run(world: &World, event: SqsEvent) -> Vec<String> {
     let ports = ports(world);
-    let response = batch::handle(event, |message| handle(&ports, message)).await;
+    let response = batch::handle(
+        event,
+        |message| handle(&ports, message),
+        |message, seconds| super::hold_back(&ports, message, seconds),
+    )
+    .await;
     let failures = response.unwrap().batch_item_failures;
     failures.into_iter().map(|f| f.item_identifier).collect()
 }
@@ -250,7 +255,7 @@ async fn a_lost_answer_waits_for_the_report_and_is_then_repeated_with_the_same_r
     let (logs, _guard) = Logs::capture();
     let world = queued(|_| ()).await;
     world.http.answer(SEND, lost());
-    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
     assert_eq!(invoice(&world).status, MessageStatus::Unknown);
     let wait = world.queue.postponed()[0].1;
     assert!(wait >= 120, "{wait}");
@@ -296,7 +301,7 @@ async fn a_crash_after_the_provider_took_it_is_treated_like_a_lost_answer() {
     let world = queued(|_| ()).await;
     world.http.always(SEND, meta_accepted("wamid.1"));
     world.network.crash_at(2, Break::Request);
-    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
     world.network.restore();
     assert_eq!(send(&world, "invoice-second-delivery").await.len(), 1);
     assert_eq!(world.http.labels(), [SEND], "not repeated blindly");
@@ -312,7 +317,7 @@ async fn a_provider_that_is_down_is_asked_again_on_the_schedule() {
     for (number, seconds) in schedule.iter().enumerate() {
         let down = Answer::NotSent("connection refused".to_owned());
         world.http.answer(SEND, down);
-        assert_eq!(next(&world).await, Some(Handled::Again));
+        assert!(matches!(next(&world).await, Some(Handled::Again(_))));
         assert_eq!(world.queue.receive(), None, "held back");
         let wait = world.queue.postponed()[number].1;
         assert!(
@@ -329,7 +334,7 @@ async fn a_provider_that_is_down_is_asked_again_on_the_schedule() {
                 body: Vec::new(),
             };
             world.http.answer(SEND, Answer::Reply(busy));
-            assert_eq!(next(&world).await, Some(Handled::Again));
+            assert!(matches!(next(&world).await, Some(Handled::Again(_))));
             let wait = world.queue.postponed()[3].1;
             assert!(wait >= 900, "{wait}");
             world.clock.advance(wait.into());
@@ -350,7 +355,7 @@ async fn a_pair_rate_is_waited_out() {
         .http
         .always(SEND, meta_error(400, 131_056, "pair rate limit hit"));
     for (number, least) in [1, 4, 16].into_iter().enumerate() {
-        assert_eq!(next(&world).await, Some(Handled::Again));
+        assert!(matches!(next(&world).await, Some(Handled::Again(_))));
         let wait = world.queue.postponed()[number].1;
         assert!(wait >= least, "{wait}");
         world.clock.advance(wait.into());
@@ -384,7 +389,7 @@ async fn a_bill_that_nobody_can_pay_any_more_is_not_sent() {
 async fn with_the_store_or_the_tenant_document_down_the_message_comes_again() {
     let world = queued(|_| ()).await;
     world.network.break_at(0, Break::Request);
-    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
     assert_eq!(world.queue.postponed()[0].1, 30);
     world.clock.advance(30);
     world.http.answer(SEND, meta_accepted("wamid.1"));
@@ -392,7 +397,7 @@ async fn with_the_store_or_the_tenant_document_down_the_message_comes_again() {
 
     let world = queued(|_| ()).await;
     world.tenants.spoil(&key("acme", "x").tenant, "broken");
-    assert_eq!(next(&world).await, Some(Handled::Again));
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
     assert!(world.dead_letters.letters().is_empty());
 }
 

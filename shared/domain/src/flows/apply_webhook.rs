@@ -93,21 +93,22 @@ async fn apply_signal<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             let now = deps.clock.now();
             let once = Once::payment(&report);
             let event = Recorded::new(now, source, Event::Payment(report));
-            store_fact(deps, key, once, event, now).await
+            store_fact(deps, key, once, event, now, Unknown::Park).await
         }
         Signal::Payment {
             reference,
-            report: _,
+            report,
             trust: Trust::Hint,
         } => {
             let key = OrderKey::new(tenant.clone(), reference);
-            confirm(deps, key, ask).await
+            confirm(deps, key, &report, ask).await
         }
         Signal::LinkClosed { reference, reason } => {
             let key = OrderKey::new(tenant.clone(), reference);
             let now = deps.clock.now();
             let event = Recorded::new(now, source, Event::Closed { reason });
-            store_fact(deps, key, closed_once(reason), event, now).await
+            // Our orders exist before their links do: the end of another link says nothing about a bill to come.
+            store_fact(deps, key, closed_once(reason), event, now, Unknown::Ignore).await
         }
         Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
     }
@@ -125,6 +126,15 @@ pub(crate) fn closed_once(reason: Closed) -> Once {
     Once::named(closed_name(reason))
 }
 
+/// What becomes of a fact about an order that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    /// It is kept for the order that may come.
+    Park,
+    /// It is of no consequence.
+    Ignore,
+}
+
 /// Stores one fact about an order, or parks it when there is no such order yet, and queues what follows from it.
 async fn store_fact<S: OrderStore, Q: Queue, H, C>(
     deps: &Deps<'_, S, Q, H, C>,
@@ -132,6 +142,7 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C>(
     once: Once,
     event: Recorded,
     now: crate::time::Millis,
+    unknown: Unknown,
 ) -> Result<(), ApplyError> {
     let append = Append {
         once: Some(once.clone()),
@@ -152,10 +163,14 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C>(
                 key = OrderKey::new(key.tenant.clone(), reference);
                 continue;
             }
+            Appended::Missing if unknown == Unknown::Ignore => return Ok(()),
             Appended::Missing => match deps.store.park(&key, &once, &append.events, now).await? {
-                Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => {
+                // The order appeared in between.
+                Appended::Done(order) => {
+                    report_new_holds(&order);
                     order
                 }
+                Appended::Duplicate(order) | Appended::Stale(order) => order,
                 Appended::Missing => {
                     tracing::warn!(
                         event = "webhook_parked",
@@ -180,15 +195,28 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C>(
 async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     mut key: OrderKey,
+    hint: &PaymentReport,
     ask: Askable<'_>,
 ) -> Result<(), ApplyError> {
     let mut asked_as: Option<ReferenceId> = None;
     for _ in 0..2 {
         match load(deps.store, &key).await? {
+            // Several webhooks tell of one payment; what is known needs no question.
+            Loaded::Order(order) if is_known(&order, &Event::Payment(hint.clone())) => {
+                queue_owed(deps.queue, &order).await?;
+                return Ok(());
+            }
             Loaded::Order(order) => {
-                let found = ask_about(deps.http, &order, ask, asked_as.as_ref())
-                    .await
-                    .map_err(ApplyError::Lookup)?;
+                let found = match ask_about(deps.http, &order, ask, asked_as.as_ref()).await {
+                    Ok(found) => found,
+                    // Coming again would not change the answer, and a sender that is refused for a day stops sending
+                    // altogether. The order stays open; reconcile asks again.
+                    Err(error @ (CallError::Rejected { .. } | CallError::Unsupported(_))) => {
+                        report_unclear(&order, &error);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(ApplyError::Lookup(error)),
+                };
                 return apply_found(
                     deps.store,
                     deps.queue,
@@ -237,6 +265,16 @@ fn source_of(ask: Askable<'_>) -> (&'static str, &'static str) {
     (ask.gateway.name(), ask.channel.name())
 }
 
+/// One line when nobody can say whether an order is paid; an alarm watches for it.
+pub(crate) fn report_unclear(order: &Order, error: &CallError) {
+    tracing::error!(
+        event = "tenant_broken",
+        order.tenant_id = %order.key.tenant,
+        order.reference_id = %order.key.reference,
+        "whether the order is paid cannot be found out: {error}"
+    );
+}
+
 /// Asks whoever holds the money: the gateway for links and intents, the messaging provider for native checkout.
 ///
 /// A provider that offers no such question (Exotel) leaves the gateway. There a native payment can only be looked for under the
@@ -249,6 +287,12 @@ pub(crate) async fn ask_about<H: HttpSend>(
     ask: Askable<'_>,
     asked_as: Option<&ReferenceId>,
 ) -> Result<Found, CallError> {
+    if order.terms().gateway != ask.gateway.name() {
+        // Another gateway that knows nothing of it would make a paid order look unpaid.
+        return Err(CallError::Unsupported(
+            "the order was made with another gateway than the tenant has now",
+        ));
+    }
     match order.terms().mode {
         PaymentMode::PaymentGateway => {
             let references = match asked_as {
@@ -437,7 +481,7 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
     } else if order.due.is_some() && order.next_check(now).is_none() {
         // The last open work is done: the order leaves the due index. If somebody wrote meanwhile, they take care of it.
         deps.store
-            .reschedule(&key, order.events.len(), Due::Never, 0)
+            .reschedule(&key, Some(order.events.len()), Due::Never, 0)
             .await?;
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! What a shop may do with an order it posted: move its fulfilment on, cancel it, send its bill again.
 
-use crate::connector::Gateway;
 use crate::contact::Msisdn;
 use crate::event::{Event, Recorded};
-use crate::flows::apply_webhook::ApplyError;
+use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about};
 use crate::flows::{lookup_request, queue_owed};
 use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId};
@@ -65,7 +64,7 @@ const TRIES: usize = 4;
 /// Round trips: read, store, queue; canceling a link asks the gateway first, so that no money can come after.
 pub async fn set_fulfilment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
-    gateway: &dyn Gateway,
+    ask: Askable<'_>,
     key: &OrderKey,
     to: Fulfilment,
     description: Option<String>,
@@ -91,7 +90,7 @@ pub async fn set_fulfilment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                     "the order is paid and can only be refunded".to_owned(),
                 ));
             }
-            cancel_payment(deps, gateway, &order).await?;
+            cancel_payment(deps, ask, &order).await?;
         }
         let now = deps.clock.now();
         let event = Event::Fulfilment {
@@ -119,13 +118,16 @@ pub async fn set_fulfilment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 /// Makes sure the gateway takes no more money for this order.
 async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
-    gateway: &dyn Gateway,
+    ask: Askable<'_>,
     order: &Order,
 ) -> Result<(), ChangeError> {
-    let has_link = order.terms().mode != PaymentMode::PaymentGateway;
-    if !has_link || order.payment_status() == PaymentStatus::Expired {
+    if order.payment_status() == PaymentStatus::Expired {
         return Ok(());
     }
+    if order.terms().mode == PaymentMode::PaymentGateway {
+        return not_paid_natively(deps, ask, order).await;
+    }
+    let gateway = ask.gateway;
     // Also when no link is on record: a lost answer may have left one at the gateway.
     let request = lookup_request(order);
     match converse(deps.http, |answers| gateway.cancel(&request, answers)).await {
@@ -134,7 +136,7 @@ async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             let found = converse(deps.http, |answers| gateway.lookup(&request, answers)).await;
             if let Ok(found) = found {
                 let names = (gateway.name(), gateway.name());
-                super::apply_webhook::apply_found(
+                apply_found(
                     deps.store,
                     deps.queue,
                     deps.clock,
@@ -143,15 +145,9 @@ async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                     names,
                 )
                 .await
-                .map_err(|error| match error {
-                    ApplyError::Store(error) => ChangeError::Store(error),
-                    ApplyError::Queue(error) => ChangeError::Queue(error),
-                    ApplyError::Lookup(error) => ChangeError::GatewayUnavailable(error.to_string()),
-                })?;
+                .map_err(not_applied)?;
             }
-            Err(ChangeError::Illegal(
-                "the order was just paid and can only be refunded".to_owned(),
-            ))
+            Err(just_paid())
         }
         Err(CallError::Rejected { code, reason }) => Err(ChangeError::Refused {
             code,
@@ -162,6 +158,51 @@ async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             detail: what.to_owned(),
         }),
         Err(error) => Err(ChangeError::GatewayUnavailable(error.to_string())),
+    }
+}
+
+/// A native checkout cannot be closed from here, but what was paid in it can be asked about. Nobody can have paid a bill that
+/// was never sent.
+async fn not_paid_natively<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: &Order,
+) -> Result<(), ChangeError> {
+    if !order.bill_was_sent() {
+        return Ok(());
+    }
+    let found = match ask_about(deps.http, order, ask, None).await {
+        Ok(found) => found,
+        // Neither the provider nor the gateway can be asked; money that comes is held as late.
+        Err(CallError::Unsupported(_)) => return Ok(()),
+        Err(error) => return Err(ChangeError::GatewayUnavailable(error.to_string())),
+    };
+    let names = (ask.gateway.name(), ask.channel.name());
+    let order = apply_found(
+        deps.store,
+        deps.queue,
+        deps.clock,
+        order.clone(),
+        found,
+        names,
+    )
+    .await
+    .map_err(not_applied)?;
+    if order.payment_status().is_paid() {
+        return Err(just_paid());
+    }
+    Ok(())
+}
+
+fn just_paid() -> ChangeError {
+    ChangeError::Illegal("the order was just paid and can only be refunded".to_owned())
+}
+
+fn not_applied(error: ApplyError) -> ChangeError {
+    match error {
+        ApplyError::Store(error) => ChangeError::Store(error),
+        ApplyError::Queue(error) => ChangeError::Queue(error),
+        ApplyError::Lookup(error) => ChangeError::GatewayUnavailable(error.to_string()),
     }
 }
 
@@ -178,7 +219,7 @@ pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     by: &str,
 ) -> Result<Order, ChangeError> {
     let mut order = deps.store.load(key).await?.ok_or(ChangeError::NotFound)?;
-    let mut reserved: Option<ReferenceId> = None;
+    let mut reserved: Option<(u32, ReferenceId)> = None;
     for _ in 0..TRIES {
         match order.payment_status() {
             PaymentStatus::Pending | PaymentStatus::Failed => {}
@@ -205,11 +246,12 @@ pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             queue_owed(deps.queue, &order).await?;
             return Ok(order);
         }
+        let number = order.next_resend();
         let alias = match &reserved {
-            Some(alias) => alias.clone(),
-            None => reserve(deps.store, key, order.next_resend()).await?,
+            Some((reserved_for, alias)) if *reserved_for == number => alias.clone(),
+            _ => reserve(deps.store, key, &order, number).await?,
         };
-        reserved = Some(alias.clone());
+        reserved = Some((number, alias.clone()));
         let now = deps.clock.now();
         let event = Event::Resend {
             number: order.next_resend(),
@@ -238,13 +280,24 @@ pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 async fn reserve<S: OrderStore>(
     store: &S,
     key: &OrderKey,
+    order: &Order,
     number: u32,
 ) -> Result<ReferenceId, ChangeError> {
-    for candidate in (number..).take(10) {
+    // WhatsApp wants a new reference for every sending, also when an earlier one skipped a number.
+    let used: Vec<&ReferenceId> = order
+        .events
+        .iter()
+        .filter_map(|r| match &r.event {
+            Event::Resend { reference, .. } => Some(reference),
+            _ => None,
+        })
+        .collect();
+    for candidate in (number..).take(20) {
         let suffix = format!("-{candidate}");
         let room = 35_usize.saturating_sub(suffix.len());
         let base: String = key.reference.as_str().chars().take(room).collect();
         if let Ok(alias) = ReferenceId::parse(format!("{base}{suffix}"))
+            && !used.contains(&&alias)
             && store.alias(&alias, key).await?
         {
             return Ok(alias);

@@ -6,11 +6,11 @@ use crate::bill::Bill;
 use crate::connector::Gateway;
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
-use crate::flows::{queue_owed, report_hold};
+use crate::flows::{lookup_request, queue_owed, report_hold};
 use crate::http::{CallError, converse};
 use crate::ids::OrderKey;
 use crate::message::Form;
-use crate::order::{Contents, Draft, Order, Terms};
+use crate::order::{Contents, Draft, Order, PaymentStatus, Terms};
 use crate::payment::{PaymentMode, PaymentRequest};
 use crate::ports::{
     Append, Appended, Clock, Created, Due, HttpSend, OrderStore, Queue, StoreError,
@@ -161,6 +161,11 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     {
         return Ok(order);
     }
+    if order.terms().gateway != gateway.name() {
+        return Err(CreateError::GatewayUnavailable(
+            "the order was made with another gateway than the tenant has now".to_owned(),
+        ));
+    }
     let bill = order.bill();
     let request = PaymentRequest {
         reference: order.key.reference.clone(),
@@ -218,6 +223,13 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
             return Err(CreateError::GatewayUnavailable(error.to_string()));
         }
     };
+    if let (Event::StartRefused { code, detail }, Some(known)) = (&event, &order.refusal)
+        && (code, detail) == (&known.0, &known.1)
+        && let Some(failure) = failure
+    {
+        // A till that posts again and again must not make the order grow.
+        return Err(failure);
+    }
     let append = Append {
         once,
         events: vec![Recorded::new(now, gateway.name(), event)],
@@ -231,6 +243,17 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
             return Err(StoreError::Corrupt(format!("{} vanished", order.key)).into());
         }
     };
+    if order.payment_status() == PaymentStatus::Canceled {
+        // Canceled while the gateway was making the link: nobody may pay it any more.
+        let request = lookup_request(&order);
+        if let Err(error) = converse(http, |answers| gateway.cancel(&request, answers)).await {
+            tracing::error!(
+                event = "tenant_broken",
+                order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
+                "the link of a canceled order could not be canceled: {error}"
+            );
+        }
+    }
     match failure {
         Some(failure) if !order.is_ready() => Err(failure),
         _ => Ok(order),

@@ -99,14 +99,14 @@ async fn claim_first<S: OrderStore, H, C: Clock, R>(
 }
 
 /// Reads the order and claims the next try, if there is to be one now.
-async fn claim_again<S: OrderStore, H, C: Clock, R>(
+async fn claim_again<S: OrderStore, H, C: Clock, R: Random>(
     deps: &Deps<'_, S, H, C, R>,
     tenant: &Tenant,
     channel: &dyn Channel,
     task: &DeliverTask,
 ) -> Result<Claim, StoreError> {
     let now = deps.clock.now();
-    let Some(order) = deps.store.load(&task.key()).await? else {
+    let Some(mut order) = deps.store.load(&task.key()).await? else {
         tracing::error!(order.reference_id = %task.reference_id, "a task names an order that does not exist");
         return Ok(Claim::Verdict(Verdict::Done));
     };
@@ -116,7 +116,17 @@ async fn claim_again<S: OrderStore, H, C: Clock, R>(
     if let Some(verdict) = too_early(message, now) {
         return Ok(Claim::Verdict(verdict));
     }
-    let (form, fallback) = form(tenant, &task.message, message.template_next);
+    if message.status == MessageStatus::Sending {
+        // A try that never ended counts as one, or a message that kills its sender would be tried for ever.
+        order = end_unfinished(deps, channel, order, &task.message).await?;
+    }
+    let Some(message) = order.message(&task.message) else {
+        return Ok(Claim::Verdict(Verdict::Done));
+    };
+    if message.status.is_settled() {
+        return Ok(Claim::Verdict(Verdict::Done));
+    }
+    let (form, fallback) = form(tenant, &task.message, message.window_closed);
     let attempt = message.attempts.saturating_add(1);
     let append = claim(
         task,
@@ -133,6 +143,47 @@ async fn claim_again<S: OrderStore, H, C: Clock, R>(
         Appended::Duplicate(_) | Appended::Stale(_) => Ok(Claim::Verdict(Verdict::Again(1))),
         Appended::Missing | Appended::Alias(_) => Ok(Claim::Verdict(Verdict::Done)),
     }
+}
+
+/// Records that a try began and nobody knows how it ended. When the schedule is used up, the message is given up.
+async fn end_unfinished<S: OrderStore, H, C: Clock, R: Random>(
+    deps: &Deps<'_, S, H, C, R>,
+    channel: &dyn Channel,
+    order: Order,
+    key: &MessageKey,
+) -> Result<Order, StoreError> {
+    let now = deps.clock.now();
+    let Some(message) = order.message(key) else {
+        return Ok(order);
+    };
+    let (attempt, failures) = (message.attempts, message.failures.saturating_add(1));
+    let more = delivery::wait(failures, Remedy::Unknown, deps.random.number()).is_some();
+    let failure = SendFailure {
+        remedy: Remedy::Unknown,
+        code: "unfinished".to_owned(),
+        detail: String::new(),
+    };
+    let event = Event::SendFailed {
+        message: key.clone(),
+        attempt,
+        failure,
+        again_at: more.then_some(now),
+    };
+    let once = Once::outcome(key, attempt);
+    let order = record(
+        deps.store,
+        &order,
+        once,
+        Recorded::new(now, channel.name(), event),
+    )
+    .await?;
+    if order
+        .message(key)
+        .is_some_and(|m| m.status == MessageStatus::Failed)
+    {
+        report_given_up(&order, key, "unfinished");
+    }
+    Ok(order)
 }
 
 fn claim(
@@ -228,14 +279,25 @@ fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str
                 _ if newer => Some("the bill was sent again"),
                 PaymentStatus::Canceled => Some("the order was canceled"),
                 PaymentStatus::Expired => Some("the bill has expired"),
-                PaymentStatus::Pending | PaymentStatus::Failed if now >= order.expires_at() => {
+                PaymentStatus::Pending | PaymentStatus::Failed if now >= last_moment(order) => {
                     Some("the bill has expired")
                 }
+                // The customer has an order on the phone already; a second one to pay would invite paying twice.
+                paid if paid.is_paid() && order.bill_was_sent() => Some("it is paid"),
                 _ => None,
             }
         }
         MessageKey::Status(_) if !order.bill_was_sent() => Some("the customer never got the bill"),
         MessageKey::Status(_) | MessageKey::Paid | MessageKey::Receipt => None,
+    }
+}
+
+/// When a bill is no longer worth sending. WhatsApp takes no end nearer than 300 seconds; a link ends by itself, but a native
+/// checkout without an end could be paid for ever.
+fn last_moment(order: &Order) -> Millis {
+    match order.terms().mode {
+        PaymentMode::PaymentGateway => order.expires_at().plus_seconds(-330),
+        PaymentMode::PaymentLink | PaymentMode::UpiIntent => order.expires_at(),
     }
 }
 
@@ -401,10 +463,10 @@ fn template<'a>(tenant: &'a Tenant, key: &MessageKey) -> Option<&'a Template> {
 }
 
 /// The form of the next try, and whether a template stands by should the window turn out closed.
-fn form(tenant: &Tenant, key: &MessageKey, template_next: bool) -> (Form, bool) {
+fn form(tenant: &Tenant, key: &MessageKey, window_closed: bool) -> (Form, bool) {
     match template(tenant, key) {
         None => (Form::Interactive, false),
-        Some(_) if template_next || tenant.channel.form == Form::Template => {
+        Some(_) if window_closed || tenant.channel.form == Form::Template => {
             (Form::Template, false)
         }
         Some(_) => (Form::Interactive, true),

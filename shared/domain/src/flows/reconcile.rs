@@ -3,12 +3,15 @@
 //! It reads only the due index, so its cost follows open work and not history. Each order it looks at is moved on in that index,
 //! further each time nothing came of it; a run that has no time left simply ends, and the next one goes on where it stopped.
 
+use std::collections::BTreeSet;
+
 use crate::connector::{Channel, Gateway};
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
-use crate::flows::apply_webhook::{Askable, apply_found, ask_about};
+use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about, report_unclear};
 use crate::flows::{create_invoice, queue_owed, task};
-use crate::ids::OrderKey;
+use crate::http::CallError;
+use crate::ids::{OrderKey, TenantId};
 use crate::order::{MessageStatus, Order};
 use crate::ports::{
     Append, Appended, Clock, DUE_SHARDS, Due, HttpSend, OrderStore, Queue, StoreError, Tenants,
@@ -55,6 +58,10 @@ const PAGE: u32 = 25;
 const PAGES: u32 = 20;
 /// Nobody is looked at again sooner than this, in seconds; doubled with each look in vain, up to 64 times.
 const PACE: i64 = 60;
+/// The schedule's rate, in seconds.
+const RUN: i64 = 300;
+/// An order that cannot even be read is looked at again after this, in seconds.
+const UNREADABLE: i64 = 600;
 /// A tenant whose document is missing or invalid is looked at hourly.
 const BROKEN_TENANT: i64 = 3600;
 
@@ -65,9 +72,20 @@ pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenant
     until: Millis,
 ) -> Result<Summary, StoreError> {
     let mut summary = Summary::default();
-    for shard in 0..DUE_SHARDS {
+    let mut silent = BTreeSet::new();
+    // Each run begins with another shard, so that a run that is cut short does not always leave out the same orders.
+    let turn = deps
+        .clock
+        .now()
+        .seconds()
+        .div_euclid(RUN)
+        .rem_euclid(DUE_SHARDS.into());
+    let turn = u8::try_from(turn).unwrap_or(0);
+    for step in 0..DUE_SHARDS {
+        let shard = step.wrapping_add(turn).checked_rem(DUE_SHARDS).unwrap_or(0);
         for _ in 0..PAGES {
-            let keys = deps.store.due(shard, deps.clock.now(), PAGE).await?;
+            let now = deps.clock.now();
+            let keys = deps.store.due(shard, now, PAGE).await?;
             let full = u32::try_from(keys.len()).unwrap_or(PAGE) >= PAGE;
             for key in keys {
                 if deps.clock.now() >= until {
@@ -75,12 +93,19 @@ pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenant
                     return Ok(summary);
                 }
                 summary.checked = summary.checked.saturating_add(1);
-                if let Err(error) = check(deps, &open, &key).await {
+                if let Err(error) = check(deps, &open, &key, &mut silent).await {
                     summary.failed = summary.failed.saturating_add(1);
                     tracing::warn!(
                         order.tenant_id = %key.tenant, order.reference_id = %key.reference, error = %error,
                         "the order could not be reconciled and will be looked at again"
                     );
+                    if !matches!(error, CheckError::Vendor(_)) {
+                        // It could not even be put back properly; it must not stand in front of all others.
+                        let later = Due::At(now.plus_seconds(UNREADABLE));
+                        if let Err(error) = deps.store.reschedule(&key, None, later, 0).await {
+                            tracing::error!(order.reference_id = %key.reference, "and could not be put back: {error}");
+                        }
+                    }
                 }
             }
             if !full {
@@ -106,11 +131,15 @@ async fn check<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenants>(
     deps: &Deps<'_, S, Q, H, C, T>,
     open: &(impl Fn(&Tenant) -> Result<Connectors, Vec<Fault>> + Sync),
     key: &OrderKey,
+    silent: &mut BTreeSet<TenantId>,
 ) -> Result<(), CheckError> {
     // The index may lag behind the table; an order that is gone from it needs nothing.
     let Some(order) = deps.store.load(key).await? else {
         return Ok(());
     };
+    if order.due.is_none_or(|due| due > deps.clock.now()) {
+        return Ok(());
+    }
     let checks = order.checks;
     let connectors = match deps.tenants.find(&key.tenant).await {
         Ok(Some(tenant)) => open(&tenant)
@@ -126,13 +155,13 @@ async fn check<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenants>(
             tracing::error!(event = "tenant_broken", order.tenant_id = %key.tenant, "open orders wait for their tenant: {why}");
             let due = Due::At(deps.clock.now().plus_seconds(BROKEN_TENANT));
             deps.store
-                .reschedule(key, order.events.len(), due, checks.saturating_add(1))
+                .reschedule(key, Some(order.events.len()), due, checks.saturating_add(1))
                 .await?;
             return Ok(());
         }
     };
     let before = order.events.len();
-    let (order, result) = work(deps, &tenant, &connectors, order).await;
+    let (order, result) = work(deps, &tenant, &connectors, order, silent).await;
     let now = deps.clock.now();
     let progressed = order.events.len() > before;
     let checks = if progressed {
@@ -147,7 +176,7 @@ async fn check<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenants>(
         .next_check(now)
         .map_or(Due::Never, |at| Due::At(at.max(now.plus_seconds(pause))));
     deps.store
-        .reschedule(key, order.events.len(), due, checks)
+        .reschedule(key, Some(order.events.len()), due, checks)
         .await?;
     result
 }
@@ -158,6 +187,7 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
     tenant: &Tenant,
     connectors: &Connectors,
     mut order: Order,
+    silent: &mut BTreeSet<TenantId>,
 ) -> (Order, Result<(), CheckError>) {
     let gateway = connectors.gateway.as_ref();
     let ask = Askable {
@@ -166,8 +196,12 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
     };
     let now = deps.clock.now();
     let mut result = Ok(());
+    // A vendor that did not answer once costs this run no second time-out for the same tenant.
+    let ask_vendors = !silent.contains(&tenant.id);
+    let mut clear = true;
 
-    if order.payment_status().is_open()
+    if ask_vendors
+        && order.payment_status().is_open()
         && !order.is_ready()
         && order.refusal.is_none()
         && !order.is_over(now)
@@ -191,10 +225,20 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
                 }
             }
             Err(create_invoice::CreateError::Store(error)) => return (order, Err(error.into())),
-            Err(error) => result = Err(CheckError::Vendor(error.to_string())),
+            Err(error) => {
+                if matches!(error, create_invoice::CreateError::GatewayUnavailable(_)) {
+                    silent.insert(tenant.id.clone());
+                }
+                result = Err(CheckError::Vendor(error.to_string()));
+            }
         }
     }
-    if order.payment_is_due(now) {
+    if order.payment_is_due(now) && !ask_vendors {
+        clear = false;
+        result = Err(CheckError::Vendor(
+            "the vendor did not answer before".to_owned(),
+        ));
+    } else if order.payment_is_due(now) {
         match ask_about(deps.http, &order, ask, None).await {
             Ok(found) => {
                 let names = (gateway.name(), ask.channel.name());
@@ -209,14 +253,26 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
                 .await
                 {
                     Ok(applied) => order = applied,
-                    Err(error) => return (order, Err(CheckError::Vendor(error.to_string()))),
+                    Err(ApplyError::Store(error)) => return (order, Err(error.into())),
+                    Err(error) => result = Err(CheckError::Vendor(error.to_string())),
                 }
             }
-            // Without an answer the order does not expire: it may be paid.
-            Err(error) => return (order, Err(CheckError::Vendor(error.to_string()))),
+            // Without an answer the order does not expire: it may be paid. Its messages go on all the same.
+            Err(error) => {
+                clear = false;
+                match &error {
+                    CallError::Rejected { .. } | CallError::Unsupported(_) => {
+                        report_unclear(&order, &error)
+                    }
+                    CallError::Unavailable { .. } | CallError::Unknown { .. } => {
+                        silent.insert(tenant.id.clone());
+                    }
+                }
+                result = Err(CheckError::Vendor(error.to_string()));
+            }
         }
     }
-    if order.is_over(now) {
+    if order.is_over(now) && (clear || order.is_long_over(now)) {
         match expire(deps.store, &order, now).await {
             Ok(expired) => order = expired,
             Err(error) => return (order, Err(error.into())),

@@ -832,10 +832,46 @@ fn the_event_decides_and_not_the_captured_flag() {
         // The card sample has a failure without any reason.
         let reason = (name == "payment_failed_upi").then_some("payment_failed");
         assert_eq!(report.error.as_deref(), reason);
+        // A note can be put on a payment by whoever starts a checkout; it may name a bill, but not pay it.
+        let expected = if status == AttemptStatus::Failed {
+            Trust::Proven
+        } else {
+            Trust::Hint
+        };
         assert_eq!(
             (reference.as_str(), report.status, *trust),
-            (REFERENCE, status, Trust::Proven)
+            (REFERENCE, status, expected)
         );
+    }
+}
+
+/// An authorised payment that nobody captures is given back after some days, and is then shown as refunded.
+#[test]
+fn money_that_was_given_back_without_being_captured_pays_nothing() {
+    let g = gateway();
+    let reply = |body: &Value| {
+        Answer::Reply(HttpReply {
+            status: 200,
+            retry_after: None,
+            body: body.to_string().into_bytes(),
+        })
+    };
+    let link = json!({"id": "plink_1", "reference_id": REFERENCE, "status": "expired", "amount": 85_000,
+        "currency": "INR", "order_id": "order_1", "payments": []});
+    for (captured, status) in [
+        (false, AttemptStatus::Failed),
+        (true, AttemptStatus::Captured),
+    ] {
+        let payments = json!({"items": [{"id": "pay_1", "amount": 85_000, "currency": "INR", "status": "refunded",
+            "captured": captured, "created_at": 1_795_305_600}]});
+        let request = LookupRequest {
+            reference: reference(),
+            gateway_id: Some("plink_1".to_owned()),
+        };
+        let Step::Done(Ok(found)) = g.lookup(&request, &[reply(&link), reply(&payments)]) else {
+            panic!("not done")
+        };
+        assert_eq!(found.reports[0].status, status);
     }
 }
 
@@ -868,7 +904,7 @@ fn a_bill_is_found_by_link_then_note_then_receipt() {
     let all = json!({"payment_link": link, "payment": noted, "order": order("RECEIPT-1")});
     assert_eq!(read("payment_link", all).as_deref(), Some("LINK-1 Proven"));
     let two = json!({"payment": noted, "order": order("RECEIPT-1")});
-    assert_eq!(read("payment_link", two).as_deref(), Some("NOTE-1 Proven"));
+    assert_eq!(read("payment_link", two).as_deref(), Some("NOTE-1 Hint"));
     assert_eq!(
         read("payment_link", json!({"order": order("RECEIPT-1")})).as_deref(),
         Some("RECEIPT-1 Hint")
