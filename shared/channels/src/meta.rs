@@ -442,11 +442,11 @@ impl Meta {
 
 /// "Webhooks, messages, status": sent, delivered, read, failed.
 fn message_status(status: &Value) -> Signal {
-    let id = quotable(&text(status, "id").unwrap_or_default());
+    // The message's id is not repeated here, because the customer's number is written into it.
     let word = text(status, "status").unwrap_or_default();
     let Some(tag) = text(status, "biz_opaque_callback_data").and_then(|t| Tag::parse(&t)) else {
         return Signal::Ignored(format!(
-            "{} of {id} carries no tag of ours",
+            "{} of a message that carries no tag of ours",
             quotable(&word)
         ));
     };
@@ -456,7 +456,7 @@ fn message_status(status: &Value) -> Signal {
         "read" => Report::Progress(Progress::Read),
         "failed" => Report::Failed(reported_failure(status)),
         other => {
-            return Signal::Ignored(format!("{} of {id} is not followed", quotable(other)));
+            return Signal::Ignored(format!("{} of a message is not followed", quotable(other)));
         }
     };
     Signal::Message { tag, report }
