@@ -14,8 +14,11 @@ const STALE: i64 = 3600;
 const PAUSE: i64 = 30;
 /// Values kept. A document is a few kilobytes; this many fit a function's memory easily.
 const MOST_VALUES: usize = 1000;
-/// Absent names kept. When so many were asked for within [`PAUSE`], somebody is guessing names, and names never seen have to wait.
+/// Absent names kept. When so many were asked for within [`PAUSE`], somebody is guessing names, and names never seen take turns.
 const MOST_ABSENT: usize = 256;
+/// While names are being guessed, one never seen is asked for this often, milliseconds: a real tenant gets in, and the parameter
+/// store's 40 questions a second are not used up.
+const TURN: i64 = 500;
 
 /// What the cache knows about a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub(crate) struct Cache<V>(Mutex<State<V>>);
 struct State<V> {
     values: HashMap<String, Entry<V>>,
     absent: HashMap<String, (Millis, Option<String>)>,
+    next_turn: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl<V: Clone> Cache<V> {
         Self(Mutex::new(State {
             values: HashMap::new(),
             absent: HashMap::new(),
+            next_turn: None,
         }))
     }
 
@@ -65,13 +70,20 @@ impl<V: Clone> Cache<V> {
             {
                 return why.clone().map_or(Known::Absent, Known::Unusable);
             }
+            if !state.values.contains_key(name) {
+                let waits = state.flooded(now) && !state.takes_turn(now);
+                return if waits {
+                    Known::Flooded
+                } else {
+                    Known::Ask(None)
+                };
+            }
             match state.values.get(name) {
                 Some(entry) if now < entry.fresh_until => Known::Value(entry.value.clone()),
                 Some(entry) => {
                     let serves = now < entry.read.plus_seconds(STALE);
                     Known::Ask(serves.then(|| entry.value.clone()))
                 }
-                None if state.flooded(now) => Known::Flooded,
                 None => Known::Ask(None),
             }
         })
@@ -124,6 +136,14 @@ impl<V: Clone> Cache<V> {
 }
 
 impl<V> State<V> {
+    fn takes_turn(&mut self, now: Millis) -> bool {
+        let free = self.next_turn.is_none_or(|turn| now >= turn);
+        if free {
+            self.next_turn = Some(Millis::new(now.get().saturating_add(TURN)));
+        }
+        free
+    }
+
     fn flooded(&self, now: Millis) -> bool {
         self.absent.len() >= MOST_ABSENT
             && self
@@ -188,6 +208,8 @@ mod tests {
             }
         }
         assert_eq!(cache.get("another", T), Known::Flooded);
+        assert_eq!(cache.get("another", T.plus_seconds(1)), Known::Ask(None));
+        assert_eq!(cache.get("another", T.plus_seconds(1)), Known::Flooded);
         assert_eq!(cache.get("known", T), Known::Value(1));
         assert_eq!(cache.get("known", T.plus_seconds(600)), Known::Ask(Some(1)));
         assert_eq!(cache.get("another", T.plus_seconds(30)), Known::Ask(None));
