@@ -9,6 +9,7 @@ mod creating;
 mod delivering;
 mod http;
 mod paying;
+mod providers;
 mod receipts;
 mod reconciling;
 mod refusing;

@@ -93,7 +93,7 @@ fn yes() -> bool {
     true
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SmsSettings {
     /// What is registered with the operators.
@@ -108,6 +108,17 @@ struct SmsSettings {
     /// `failed_dnd` or `failed-dnd`: Exotel's pages write both.
     #[serde(default = "failed_dnd")]
     dnd_word: String,
+}
+
+impl Default for SmsSettings {
+    fn default() -> Self {
+        Self {
+            dlt: Dlt::default(),
+            linked_senders: None,
+            status_callback: None,
+            dnd_word: failed_dnd(),
+        }
+    }
 }
 
 /// An account, as `POST /_control/accounts` gives it.
