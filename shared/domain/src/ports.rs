@@ -80,19 +80,19 @@ pub trait OrderStore: Sync {
     /// Creates the order unless there is one. [DynamoDB: UpdateItem]
     fn create(&self, draft: &Draft) -> impl Future<Output = Result<Created, StoreError>> + Send;
 
-    /// Reads an order, strongly consistent. An alias is followed by the caller. [GetItem]
+    /// Reads an order, strongly consistent. An alias is followed by the caller. (GetItem)
     fn load(
         &self,
         key: &OrderKey,
     ) -> impl Future<Output = Result<Option<Order>, StoreError>> + Send;
 
-    /// The order a message reference of a re-sent bill belongs to. [GetItem]
+    /// The order a message reference of a re-sent bill belongs to. (GetItem)
     fn resolve(
         &self,
         key: &OrderKey,
     ) -> impl Future<Output = Result<Option<ReferenceId>, StoreError>> + Send;
 
-    /// Adds facts to an order. [UpdateItem]
+    /// Adds facts to an order. (UpdateItem)
     fn append(
         &self,
         key: &OrderKey,
@@ -110,7 +110,7 @@ pub trait OrderStore: Sync {
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// Reserves `alias` as a message reference of `key`. False when the name is in use by another order; reserving it again
-    /// for the same order is true. [UpdateItem]
+    /// for the same order is true. (UpdateItem)
     fn alias(
         &self,
         alias: &ReferenceId,
@@ -126,7 +126,7 @@ pub trait OrderStore: Sync {
     ) -> impl Future<Output = Result<Vec<OrderKey>, StoreError>> + Send;
 
     /// Changes when an order is due, and how often it has been checked in vain, unless it was written to since it was
-    /// read with `expect` events. False when it was, or when there is no such order. [UpdateItem]
+    /// read with `expect` events. False when it was, or when there is no such order. (UpdateItem)
     fn reschedule(
         &self,
         key: &OrderKey,

@@ -39,7 +39,7 @@ const PRIVATE: [&str; 14] = [
     "0123456789abcdef",
 ];
 
-/// What of [`PRIVATE`] stands in this text.
+/// What of `PRIVATE` stands in this text.
 #[must_use]
 pub fn leaks(text: &str) -> Vec<&'static str> {
     PRIVATE.into_iter().filter(|p| text.contains(p)).collect()
