@@ -12,6 +12,7 @@
 
 mod binaries;
 mod chain;
+mod changes;
 mod costs;
 mod crash;
 mod documents;
