@@ -3,7 +3,7 @@
 use chatbill_domain::bill::Bill;
 use chatbill_domain::flows::create_invoice::{CreateError, Deps, Outcome, create_invoice};
 use chatbill_domain::flows::read_order::view;
-use chatbill_domain::ids::{ReferenceId, TenantId};
+use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::json;
 use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Settings, Tenants};
 use chatbill_domain::signature::sha256;
@@ -60,7 +60,8 @@ where
         None => reference(&sha256(&ports.random.bytes())),
     };
     let bill = Bill::read(&document, name).map_err(ApiError::invalid)?;
-    let gateway = chatbill_gateways::open(&tenant).map_err(|faults| broken(&tenant.id, &faults))?;
+    let gateway = chatbill_gateways::open(&tenant)
+        .map_err(|faults| ApiError::broken_tenant(&tenant.id, &faults))?;
     let public_url = ports
         .settings
         .public_url()
@@ -108,14 +109,6 @@ fn reference(hash: &[u8; 32]) -> ReferenceId {
         reason = "twenty letters and digits are always a reference"
     )]
     ReferenceId::parse(text).expect("letters and digits")
-}
-
-fn broken(tenant: &TenantId, faults: &[chatbill_domain::fault::Fault]) -> ApiError {
-    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    ApiError::internal(format!(
-        "tenant document of {tenant}: {}",
-        faults.join("; ")
-    ))
 }
 
 fn failure(error: CreateError) -> ApiError {

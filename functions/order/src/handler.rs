@@ -100,14 +100,7 @@ where
     C: Clock,
 {
     let (to, description) = status_body(api::body(request)?)?;
-    let broken = |faults: Vec<Fault>| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        ApiError::internal(format!(
-            "tenant document of {}: {}",
-            tenant.id,
-            faults.join("; ")
-        ))
-    };
+    let broken = |faults: Vec<Fault>| ApiError::broken_tenant(&tenant.id, &faults);
     let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
     let channel = chatbill_channels::open(tenant).map_err(broken)?;
     let ask = Askable {

@@ -1,7 +1,6 @@
 //! Verifies, reads and applies a webhook. 2xx only when every effect is durable; anything else makes the sender come again.
 
 use chatbill_domain::connector::Webhooks;
-use chatbill_domain::fault::Fault;
 use chatbill_domain::flows::apply_webhook::{Askable, Deps, apply_webhook};
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Tenants};
@@ -39,8 +38,10 @@ where
     let nobody = || ApiError::not_found("nobody expects webhooks here");
     let id = TenantId::parse(*tenant_id).map_err(|_| nobody())?;
     let tenant = ports.tenants.find(&id).await?.ok_or_else(nobody)?;
-    let gateway = chatbill_gateways::open(&tenant).map_err(|faults| broken(&id, &faults))?;
-    let channel = chatbill_channels::open(&tenant).map_err(|faults| broken(&id, &faults))?;
+    let gateway =
+        chatbill_gateways::open(&tenant).map_err(|faults| ApiError::broken_tenant(&id, &faults))?;
+    let channel =
+        chatbill_channels::open(&tenant).map_err(|faults| ApiError::broken_tenant(&id, &faults))?;
     let sender: &dyn Webhooks = if gateway.name() == *source {
         gateway.as_ref()
     } else if channel.name() == *source {
@@ -104,14 +105,6 @@ where
 fn refuse(status: StatusCode, source: &str, tenant: &TenantId, why: &str) -> Response<Body> {
     tracing::warn!(event = "webhook_refused", webhook.source = source, tenant_id = %tenant, "webhook refused: {why}");
     api::text_response(status, "")
-}
-
-fn broken(tenant: &TenantId, faults: &[Fault]) -> ApiError {
-    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    ApiError::internal(format!(
-        "tenant document of {tenant}: {}",
-        faults.join("; ")
-    ))
 }
 
 /// Everything that arrived. A provider may put many reports into one webhook, so the API's limit for bodies does not hold here.

@@ -1,6 +1,7 @@
 //! One task of the queue: read it, send its message, say whether it must come again and when.
 
 use aws_lambda_events::event::sqs::SqsMessage;
+use chatbill_domain::fault::listed;
 use chatbill_domain::flows::deliver::{Deps, Verdict, deliver};
 use chatbill_domain::ports::{
     Clock, DeadLetters, DeliverTask, HttpSend, OrderStore, Random, TenantError, Tenants, Visibility,
@@ -65,8 +66,7 @@ where
     let channel = match chatbill_channels::open(&tenant) {
         Ok(channel) => channel,
         Err(faults) => {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            tracing::error!(event = "tenant_broken", order.tenant_id = %task.tenant_id, "{}", faults.join("; "));
+            tracing::error!(event = "tenant_broken", order.tenant_id = %task.tenant_id, "{}", listed(&faults));
             return again(ports, &message, BROKEN).await;
         }
     };

@@ -25,9 +25,7 @@ use chatbill_domain::message::{
     Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{
-    AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE,
-};
+use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE};
 use chatbill_domain::signature;
 use chatbill_domain::sms::{Encoding, Templates};
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
@@ -112,18 +110,18 @@ const SMS_CODES: &[(i64, Remedy)] = &[
     (24_010, Remedy::Retry), // System.
     (24_110, Remedy::Retry), // Operator.
     // In the answer.
-    (34_009, Remedy::Alert), // Not allowed.
-    (34_010, Remedy::Alert), // Not authenticated.
-    (40_001, Remedy::Alert), // Balance.
-    (40_002, Remedy::Alert), // Account inactive.
+    (34_009, Remedy::Alert),  // Not allowed.
+    (34_010, Remedy::Alert),  // Not authenticated.
+    (40_001, Remedy::Alert),  // Balance.
+    (40_002, Remedy::Alert),  // Account inactive.
     (40_200, Remedy::GiveUp), // Body.
     (40_203, Remedy::GiveUp), // Numbers.
-    (40_204, Remedy::Alert), // SmsType.
-    (40_205, Remedy::Alert), // From.
-    (40_206, Remedy::Alert), // From does not go with SmsType.
+    (40_204, Remedy::Alert),  // SmsType.
+    (40_205, Remedy::Alert),  // From.
+    (40_206, Remedy::Alert),  // From does not go with SmsType.
     (40_209, Remedy::GiveUp), // EncodingType.
-    (40_210, Remedy::Alert), // From.
-    (40_402, Remedy::Retry), // Too many requests.
+    (40_210, Remedy::Alert),  // From.
+    (40_402, Remedy::Retry),  // Too many requests.
     (40_403, Remedy::Retry),
     (40_405, Remedy::Retry), // Throttled.
 ];
@@ -153,22 +151,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
     let channel = &tenant.channel;
     let account = &channel.account;
     let sms = channel.kind == ChannelKind::Sms;
-    let mut faults = Vec::new();
-    for (template, name) in [
-        (&channel.invoice, "invoice"),
-        (&channel.status, "status"),
-        (&channel.receipt, "receipt"),
-    ] {
-        if template.is_some() {
-            let why = if sms {
-                "WhatsApp templates are of no use to an SMS channel; see dlt_template_ids"
-            } else {
-                "Exotel does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
-            };
-            let pointer = format!("/channel/templates/{name}");
-            faults.push(Fault::new(pointer, "impossible", why));
-        }
-    }
+    let mut faults = template::undocumented(channel, "Exotel");
     let gateway = tenant.payment.account.vendor.as_str();
     if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
@@ -188,7 +171,10 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         let key = tenant::secret(f, "api_key");
         let token = tenant::secret(f, "api_token");
         // A colon would end the user name of the Basic scheme early (RFC 7617).
-        if key.as_ref().is_some_and(|k| k.expose_secret().contains(':')) {
+        if key
+            .as_ref()
+            .is_some_and(|k| k.expose_secret().contains(':'))
+        {
             f.fault("api_key", "invalid", "must not contain a colon");
         }
         let callback_token = tenant::secret(f, "callback_token");
@@ -216,7 +202,9 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         } else {
             Kind::WhatsApp { flat: flat? }
         };
-        let from = sender.filter(|_| sms).unwrap_or_else(|| channel.from.clone());
+        let from = sender
+            .filter(|_| sms)
+            .unwrap_or_else(|| channel.from.clone());
         Some((account_sid?, key?, token?, callback_token?, kind, from))
     });
     match read {
@@ -246,19 +234,30 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
 impl Channel for Exotel {
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
         let step = match (&self.kind, answers.first()) {
-            (Kind::WhatsApp { flat }, None) => {
-                self.whatsapp(message, *flat).map(|call| SendStep::Call(Box::new(call)))
-            }
+            (Kind::WhatsApp { flat }, None) => self
+                .whatsapp(message, *flat)
+                .map(|call| SendStep::Call(Box::new(call))),
             (Kind::WhatsApp { .. }, Some(answer)) => {
                 answered(answer, whatsapp_sent).map(|id| SendStep::Sent { id, segments: None })
             }
-            (Kind::Sms { entity_id, templates }, None) => {
-                self.sms(message, entity_id, templates).map(|call| SendStep::Call(Box::new(call)))
+            (
+                Kind::Sms {
+                    entity_id,
+                    templates,
+                },
+                None,
+            ) => self
+                .sms(message, entity_id, templates)
+                .map(|call| SendStep::Call(Box::new(call))),
+            (Kind::Sms { templates, .. }, Some(answer)) => {
+                answered(answer, sms_sent).and_then(|id| {
+                    let segments = templates.compose(message)?.segments;
+                    Ok(SendStep::Sent {
+                        id,
+                        segments: Some(segments),
+                    })
+                })
             }
-            (Kind::Sms { templates, .. }, Some(answer)) => answered(answer, sms_sent).and_then(|id| {
-                let segments = templates.compose(message)?.segments;
-                Ok(SendStep::Sent { id, segments: Some(segments) })
-            }),
         };
         step.unwrap_or_else(SendStep::Failed)
     }
@@ -347,7 +346,10 @@ impl Exotel {
             body: Some((FORM.to_owned(), body.into_bytes())),
             ..HttpCall::get(
                 "exotel.send_sms",
-                format!("{}/v1/Accounts/{}/Sms/send.json", self.base, self.account_sid),
+                format!(
+                    "{}/v1/Accounts/{}/Sms/send.json",
+                    self.base, self.account_sid
+                ),
                 self.authorization.clone(),
             )
         })
@@ -360,13 +362,11 @@ fn name_the_bill(invoice: &mut Value, out: &Outgoing<'_>) {
     let gateway = invoice
         .pointer_mut("/action/parameters/payment_settings/0/payment_gateway")
         .filter(|gateway| is(gateway, "type", "razorpay"));
-    let notes = gateway
-        .and_then(Value::as_object_mut)
-        .and_then(|gateway| {
-            let razorpay = gateway.entry("razorpay").or_insert_with(|| json!({}));
-            let notes = razorpay.as_object_mut()?.entry("notes");
-            notes.or_insert_with(|| json!({})).as_object_mut()
-        });
+    let notes = gateway.and_then(Value::as_object_mut).and_then(|gateway| {
+        let razorpay = gateway.entry("razorpay").or_insert_with(|| json!({}));
+        let notes = razorpay.as_object_mut()?.entry("notes");
+        notes.or_insert_with(|| json!({})).as_object_mut()
+    });
     if let Some(notes) = notes
         && (notes.len() < MOST_NOTES || notes.contains_key(REFERENCE_NOTE))
     {
@@ -528,7 +528,10 @@ impl Webhooks for Exotel {
             .collect();
         signals.extend(payment_signals(&hook));
         if signals.is_empty() {
-            if hook.get("whatsapp").is_none() && hook.get("event").is_none() && hook.get("type").is_none() {
+            if hook.get("whatsapp").is_none()
+                && hook.get("event").is_none()
+                && hook.get("type").is_none()
+            {
                 return Err(Unreadable("none of Exotel's shapes".to_owned()));
             }
             signals.push(Signal::Ignored("nothing in it".to_owned()));
@@ -634,7 +637,11 @@ fn payment_signals(hook: &Value) -> Vec<Signal> {
     statuses
         .filter_map(|status| Some((status, status.get("payment")?)))
         .map(|(status, payment)| match text(status, "status") {
-            Some(word) if !payment.as_object().is_some_and(|p| p.contains_key("status")) => {
+            Some(word)
+                if !payment
+                    .as_object()
+                    .is_some_and(|p| p.contains_key("status")) =>
+            {
                 let mut payment = payment.clone();
                 if let Some(fields) = payment.as_object_mut() {
                     fields.insert("status".to_owned(), word.into());
@@ -651,7 +658,9 @@ fn payment_signal(payment: &Value, status: &str, id: &str) -> Signal {
     else {
         return Signal::Ignored("a payment that names no bill of ours".to_owned());
     };
-    let word = text(payment, status).unwrap_or_default().to_ascii_lowercase();
+    let word = text(payment, status)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let status = match word.as_str() {
         // "Payment request sent, awaiting customer action": nobody has anything to tell yet.
         "pending" => return Signal::Ignored(format!("{reference} awaits its payment")),

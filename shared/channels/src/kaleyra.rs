@@ -71,22 +71,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
     let channel = &tenant.channel;
     let account = &channel.account;
     let sms = channel.kind == ChannelKind::Sms;
-    let mut faults = Vec::new();
-    for (template, name) in [
-        (&channel.invoice, "invoice"),
-        (&channel.status, "status"),
-        (&channel.receipt, "receipt"),
-    ] {
-        if template.is_some() {
-            let why = if sms {
-                "WhatsApp templates are of no use to an SMS channel; see dlt_template_ids"
-            } else {
-                "Kaleyra does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
-            };
-            let pointer = format!("/channel/templates/{name}");
-            faults.push(Fault::new(pointer, "impossible", why));
-        }
-    }
+    let mut faults = template::undocumented(channel, "Kaleyra");
     let gateway = tenant.payment.account.vendor.as_str();
     if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
@@ -147,7 +132,9 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
 impl Channel for Kaleyra {
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
         let step = match (&self.templates, answers.first()) {
-            (None, None) => self.whatsapp(message).map(|call| SendStep::Call(Box::new(call))),
+            (None, None) => self
+                .whatsapp(message)
+                .map(|call| SendStep::Call(Box::new(call))),
             (Some(templates), None) => self
                 .sms(message, templates)
                 .map(|call| SendStep::Call(Box::new(call))),
@@ -255,7 +242,10 @@ impl Kaleyra {
                     // A chat makes no link of upi://; the page does.
                     Checkout::Intent { .. } | Checkout::Configuration { .. } => out.receipt_url,
                 };
-                say("text", template::with_link(&template::invoice_text(out), link));
+                say(
+                    "text",
+                    template::with_link(&template::invoice_text(out), link),
+                );
                 None
             }
             Content::Status { text, .. } | Content::Receipt { text } => {
@@ -425,7 +415,11 @@ fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallErro
     let code = text(&document, "code");
     let status = code
         .as_deref()
-        .and_then(|code| code.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok())
+        .and_then(|code| {
+            code.trim_start_matches(|c: char| !c.is_ascii_digit())
+                .parse()
+                .ok()
+        })
         .filter(|_| reply.ok())
         .unwrap_or(reply.status);
     match status {
@@ -504,7 +498,11 @@ impl Webhooks for Kaleyra {
 }
 
 fn message_signal(report: &Value) -> Signal {
-    let id = quotable(&text(report, "message_id").or_else(|| text(report, "id")).unwrap_or_default());
+    let id = quotable(
+        &text(report, "message_id")
+            .or_else(|| text(report, "id"))
+            .unwrap_or_default(),
+    );
     let status = text(report, "status").unwrap_or_default();
     let Some(tag) = text(report, "tag").and_then(|tag| Tag::parse(&tag)) else {
         return Signal::Ignored(format!(
@@ -594,7 +592,10 @@ mod tests {
             assert!(values.iter().all(|value| !value.contains(boundary)));
             let body = String::from_utf8(body).unwrap();
             let parts: Vec<&str> = body.split(&format!("--{boundary}")).collect();
-            assert_eq!((parts.len(), parts.first(), parts.last()), (values.len() + 2, Some(&""), Some(&"--\r\n")));
+            assert_eq!(
+                (parts.len(), parts.first(), parts.last()),
+                (values.len() + 2, Some(&""), Some(&"--\r\n"))
+            );
             for (part, value) in parts[1..].iter().zip(&values) {
                 assert_eq!(
                     *part,

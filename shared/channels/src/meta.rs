@@ -230,7 +230,9 @@ impl Meta {
         );
         let (kind, value) = match (out.template, &out.content) {
             (Some(template), _) => ("template", template::template(out, template)),
-            (None, Content::Invoice { payment }) => ("interactive", template::invoice(out, payment)),
+            (None, Content::Invoice { payment }) => {
+                ("interactive", template::invoice(out, payment))
+            }
             (
                 None,
                 Content::Status {

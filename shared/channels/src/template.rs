@@ -5,8 +5,10 @@
 //! The tables there call `parameters` a stringified object; every sample, and the OpenAPI file, has a plain one.
 
 use chatbill_domain::bill::{Bill, Charge, Header, Item, Origin};
+use chatbill_domain::fault::Fault;
 use chatbill_domain::message::{Checkout, Content, Fulfilment, Outgoing, Template};
 use chatbill_domain::money::{Money, Paise};
+use chatbill_domain::tenant::{ChannelKind, ChannelSettings};
 use serde_json::{Map, Value, json};
 
 /// "Payment links", expiration: at least 300 seconds ahead.
@@ -328,6 +330,33 @@ fn one_line(text: &str) -> String {
 /// The first `longest` characters.
 pub(crate) fn cut(text: &str, longest: usize) -> String {
     text.chars().take(longest).collect()
+}
+
+/// Refuses every template of a tenant whose provider does not document how orders and links are sent in one.
+pub(crate) fn undocumented(channel: &ChannelSettings, provider: &str) -> Vec<Fault> {
+    let why = match channel.kind {
+        ChannelKind::Sms => {
+            "WhatsApp templates are of no use to an SMS channel; see dlt_template_ids".to_owned()
+        }
+        ChannelKind::WhatsApp => format!(
+            "{provider} does not document how WhatsApp templates with orders or links are sent; ask it, or choose another provider"
+        ),
+    };
+    [
+        (&channel.invoice, "invoice"),
+        (&channel.status, "status"),
+        (&channel.receipt, "receipt"),
+    ]
+    .into_iter()
+    .filter(|(template, _)| template.is_some())
+    .map(|(_, name)| {
+        Fault::new(
+            format!("/channel/templates/{name}"),
+            "impossible",
+            why.clone(),
+        )
+    })
+    .collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,13 @@ impl Fault {
     }
 }
 
+/// All faults in one line, for a log or an error's internal text.
+#[must_use]
+pub fn listed(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
+}
+
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let pointer = if self.pointer.is_empty() {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use chatbill_domain::fault::Fault;
+use chatbill_domain::fault::{Fault, listed};
+use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{StoreError, TenantError, Tenants};
 use chatbill_domain::tenant::{Scope, Tenant};
 use lambda_http::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -144,6 +145,12 @@ impl ApiError {
                 "something went wrong on our side",
             )
         }
+    }
+
+    /// 500: the tenant's document is not usable; a person has to mend it.
+    #[must_use]
+    pub fn broken_tenant(tenant: &TenantId, faults: &[Fault]) -> Self {
+        Self::internal(format!("tenant document of {tenant}: {}", listed(faults)))
     }
 
     /// The HTTP status.

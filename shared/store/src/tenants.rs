@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_ssm::Client;
 use aws_types::SdkConfig;
+use chatbill_domain::fault::listed;
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{Clock, TenantError, Tenants};
 use chatbill_domain::tenant::Tenant;
@@ -37,10 +38,8 @@ impl<C: Clock> SsmTenants<C> {
     }
 
     fn parse(&self, id: &TenantId, text: &str) -> Result<Tenant, String> {
-        let tenant = Tenant::read(text, self.local).map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            format!("{id}: {}", faults.join("; "))
-        })?;
+        let tenant = Tenant::read(text, self.local)
+            .map_err(|faults| format!("{id}: {}", listed(&faults)))?;
         if tenant.id == *id {
             Ok(tenant)
         } else {

@@ -384,7 +384,7 @@ async fn with_the_store_or_the_settings_down_nothing_is_promised() {
     );
     assert!(world.network.round_trips().is_empty());
     world.tenants.spoil(
-        &TenantId::parse("acme").unwrap(),
+        &chatbill_domain::ids::TenantId::parse("acme").unwrap(),
         "the access_token is test-access-token",
     );
     let response = send(&world, "ok").await;
