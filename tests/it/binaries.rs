@@ -19,7 +19,14 @@ const FUNCTIONS: [(&str, &[&str]); 7] = [
     ("receipt", &[]),
     ("reconcile", &["CHATBILL_QUEUE_URL"]),
     ("refund", &["CHATBILL_QUEUE_URL"]),
-    ("send-status", &["CHATBILL_QUEUE_URL", "CHATBILL_DLQ_URL"]),
+    (
+        "send-status",
+        &[
+            "CHATBILL_QUEUE_URL",
+            "CHATBILL_DLQ_URL",
+            "CHATBILL_SEND_CONCURRENCY",
+        ],
+    ),
 ];
 
 const EVERYBODY: [(&str, &str); 3] = [

@@ -7,6 +7,7 @@ use chatbill_domain::flows::create_invoice::{self, create_invoice};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
 use chatbill_domain::flows::reconcile::{self, Connectors, reconcile};
 use chatbill_domain::order::Order;
+use chatbill_domain::pace::Pace;
 use chatbill_domain::ports::{Clock as _, Visibility as _};
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::webhook::RawWebhook;
@@ -27,6 +28,7 @@ pub(crate) struct Chain {
     tenants: MemoryTenants,
     pub(crate) world: World,
     random: SeededRandom,
+    pace: Pace,
     tenant: Tenant,
     gateway: Box<dyn Gateway>,
     channel: Box<dyn Channel>,
@@ -43,6 +45,7 @@ impl Chain {
             tenants: MemoryTenants::new([tenant.clone()]),
             world: World::on(&network, &clock),
             random: SeededRandom::new(1),
+            pace: Pace::new(1),
             gateway: chatbill_gateways::open(&tenant).unwrap(),
             channel: chatbill_channels::open(&tenant).unwrap(),
             tenant,
@@ -67,6 +70,7 @@ impl Chain {
                 builders::bill(),
                 "pos:pos-1",
                 "https://shop.example",
+                None,
             )
             .await;
             if posted.is_ok() {
@@ -122,6 +126,8 @@ impl Chain {
                 http: &self.world,
                 clock: &self.clock,
                 random: &self.random,
+                pace: &self.pace,
+                draw: |_| None,
             };
             let first = received.count == 1;
             let verdict = deliver(

@@ -47,6 +47,7 @@ async fn a_try_that_never_ends_counts_as_one() {
             attempt,
             form: Form::Template,
             fallback: false,
+            sms: false,
         };
         let failed = Event::SendFailed {
             message: message.clone(),
@@ -67,6 +68,7 @@ async fn a_try_that_never_ends_counts_as_one() {
         attempt: 9,
         form: Form::Template,
         fallback: false,
+        sms: false,
     };
     append(&chain, 9, vec![recorded(&chain, begun)]).await;
     chain.clock.advance(600);

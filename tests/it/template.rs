@@ -134,11 +134,11 @@ fn a_function_is_given_exactly_the_variables_it_reads() {
     let settings: String = source("shared/runtime/src/settings.rs")
         .split_whitespace()
         .collect();
-    let variables: Vec<(&str, &str)> = between(&settings, ":get(\"", "),")
+    let variables: Vec<(&str, &str)> = between(&settings, ":get(\"", ")")
         .into_iter()
         .map(|call| call.split_once("\",").unwrap())
         .collect();
-    assert_eq!(variables.len(), 6, "{variables:?}");
+    assert_eq!(variables.len(), 7, "{variables:?}");
     for (name, (resource, function)) in template.functions() {
         let main = source(&format!("functions/{name}/src/main.rs"));
         let needs = between(&main, "Settings::read(&[", "])");

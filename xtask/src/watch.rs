@@ -41,6 +41,7 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
         ("CHATBILL_TABLE", local.deployment.output("TableName")?),
         ("CHATBILL_QUEUE_URL", local.deployment.output("QueueUrl")?),
         ("CHATBILL_DLQ_URL", local.deployment.output("DlqUrl")?),
+        ("CHATBILL_SEND_CONCURRENCY", "1"),
         (
             "CHATBILL_TENANTS_PATH",
             local.deployment.output("TenantsPath")?,

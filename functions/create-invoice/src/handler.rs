@@ -5,12 +5,14 @@ use chatbill_domain::flows::create_invoice::{CreateError, Deps, Outcome, create_
 use chatbill_domain::flows::read_order::view;
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::json;
+use chatbill_domain::payment::Device;
 use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Settings, Tenants};
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::Scope;
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
-use lambda_http::{Body, Request, Response};
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt as _, Response};
 
 /// What the function works with.
 pub(crate) struct Ports<S, Q, T, P, H, C, R> {
@@ -73,13 +75,26 @@ where
         http: &ports.http,
         clock: &ports.clock,
     };
-    match create_invoice(&deps, &tenant, gateway.as_ref(), bill, &by, &public_url).await {
+    let device = device(&request);
+    let gateway = gateway.as_ref();
+    match create_invoice(&deps, &tenant, gateway, bill, &by, &public_url, device).await {
         Ok(Outcome::Created(order)) => {
             Ok(api::json_response(StatusCode::CREATED, &view(&order, true)))
         }
         Ok(Outcome::Repeated(order)) => Ok(api::json_response(StatusCode::OK, &view(&order, true))),
         Err(error) => Err(failure(error)),
     }
+}
+
+/// The device the bill was posted from, as the edge saw it.
+fn device(request: &Request) -> Option<Device> {
+    let RequestContext::ApiGatewayV1(context) = request.request_context_ref()? else {
+        return None;
+    };
+    Some(Device {
+        ip: context.identity.source_ip.clone()?,
+        user_agent: context.identity.user_agent.clone()?,
+    })
 }
 
 /// The `Idempotency-Key` header: 1 to 255 visible characters.

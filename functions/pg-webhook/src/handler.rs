@@ -3,7 +3,7 @@
 use chatbill_domain::connector::Webhooks;
 use chatbill_domain::flows::apply_webhook::{Askable, Deps, apply_webhook};
 use chatbill_domain::ids::TenantId;
-use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Tenants};
+use chatbill_domain::ports::{Clock, Contacts, HttpSend, OrderStore, Queue, Tenants};
 use chatbill_domain::webhook::RawWebhook;
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
@@ -24,7 +24,7 @@ pub(crate) async fn handle<S, Q, T, H, C>(
     request: Request,
 ) -> Result<Response<Body>, ApiError>
 where
-    S: OrderStore,
+    S: OrderStore + Contacts,
     Q: Queue,
     T: Tenants,
     H: HttpSend,

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use chatbill_domain::order::Order;
-use chatbill_domain::ports::{Clock, OrderStore, StoreError, TenantError, Tenants};
+use chatbill_domain::ports::{Clock, Links, OrderStore, StoreError, TenantError, Tenants};
 use chatbill_domain::tenant::Tenant;
-use chatbill_domain::token::ReceiptToken;
+use chatbill_domain::token::{ReceiptToken, ShortCode};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::header::{HeaderName, HeaderValue, LOCATION};
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 use receipt::page::{self, RenderError, View};
-use receipt::qr;
 
 /// What the function works with.
 pub(crate) struct Ports<S, T, C> {
@@ -21,7 +20,7 @@ pub(crate) struct Ports<S, T, C> {
 }
 
 /// Routes from the end of the path, so that a stage or base path in front does not matter.
-pub(crate) async fn handle<S: OrderStore, T: Tenants, C: Clock>(
+pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
     ports: &Ports<S, T, C>,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
@@ -80,10 +79,13 @@ enum OpenError {
 }
 
 /// The order a token opens. A token that was never issued, cut, or of another tenant opens nothing.
-async fn open<S: OrderStore, T: Tenants, C>(
+async fn open<S: OrderStore + Links, T: Tenants, C>(
     ports: &Ports<S, T, C>,
     token: &str,
 ) -> Result<Option<(Order, Arc<Tenant>)>, OpenError> {
+    if let Some(code) = ShortCode::parse(token) {
+        return open_short(ports, &code).await;
+    }
     let Some(token) = ReceiptToken::parse(token) else {
         return Ok(None);
     };
@@ -93,6 +95,23 @@ async fn open<S: OrderStore, T: Tenants, C>(
     let Some(key) = token.check(&tenant.receipt_secrets) else {
         return Ok(None);
     };
+    Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
+}
+
+/// The order a short link of an SMS leads to: one round trip more.
+async fn open_short<S: OrderStore + Links, T: Tenants, C>(
+    ports: &Ports<S, T, C>,
+    code: &ShortCode,
+) -> Result<Option<(Order, Arc<Tenant>)>, OpenError> {
+    let Some(key) = ports.store.follow(code).await? else {
+        return Ok(None);
+    };
+    let Some(tenant) = ports.tenants.find(&key.tenant).await? else {
+        return Ok(None);
+    };
+    if !code.opens(&key, &tenant.receipt_secrets) {
+        return Ok(None);
+    }
     Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
 }
 
@@ -107,7 +126,7 @@ fn redirect(link: Option<&str>, token: &str) -> Response<Body> {
 }
 
 fn png(link: &str) -> Result<Response<Body>, ApiError> {
-    let bytes = qr::png(link).map_err(|error| ApiError::internal(error.to_string()))?;
+    let bytes = chatbill_qr::png(link).map_err(|error| ApiError::internal(error.to_string()))?;
     let mut response = Response::new(Body::Binary(bytes));
     response
         .headers_mut()

@@ -1,5 +1,3 @@
-//! What the receipt function shows: the page and the QR code. Pure text and pixels; reading the order and answering the
-//! request is the handler's business.
+//! What the receipt function shows: the page. Pure text; reading the order and answering the request is the handler's business.
 
 pub mod page;
-pub mod qr;

@@ -3,8 +3,10 @@
 use aws_lambda_events::event::sqs::SqsMessage;
 use chatbill_domain::fault::listed;
 use chatbill_domain::flows::deliver::{Deps, Verdict, deliver};
+use chatbill_domain::pace::Pace;
 use chatbill_domain::ports::{
-    Clock, DeadLetters, DeliverTask, HttpSend, OrderStore, Random, TenantError, Tenants, Visibility,
+    Clock, Contacts, DeadLetters, DeliverTask, HttpSend, Links, OrderStore, Random, TenantError,
+    Tenants, Visibility,
 };
 use chatbill_runtime::batch::Handled;
 
@@ -17,6 +19,7 @@ pub(crate) struct Ports<S, V, D, T, H, C, R> {
     pub(crate) http: H,
     pub(crate) clock: C,
     pub(crate) random: R,
+    pub(crate) pace: Pace,
 }
 
 /// When the store or the tenant's document cannot be had, the task comes again in this many seconds.
@@ -30,7 +33,7 @@ pub(crate) async fn handle<S, V, D, T, H, C, R>(
     message: SqsMessage,
 ) -> Handled
 where
-    S: OrderStore,
+    S: OrderStore + Contacts + Links,
     V: Visibility,
     D: DeadLetters,
     T: Tenants,
@@ -79,6 +82,8 @@ where
         http: &ports.http,
         clock: &ports.clock,
         random: &ports.random,
+        pace: &ports.pace,
+        draw: |text| chatbill_qr::png(text).ok(),
     };
     match deliver(&deps, &tenant, channel.as_ref(), &task, first).await {
         Ok(Verdict::Done) => Handled::Done,

@@ -25,7 +25,9 @@ use chatbill_domain::message::{
     Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE, RefundReport, RefundRequest,
+};
 use chatbill_domain::signature;
 use chatbill_domain::sms::{Encoding, Templates};
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
@@ -268,6 +270,30 @@ impl Channel for Exotel {
             "Exotel documents no way to ask about a payment",
         ))
     }
+
+    fn rate(&self) -> Option<u32> {
+        None
+    }
+
+    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn lookup_refund(
+        &self,
+        _request: &RefundRequest,
+        _answers: &[Answer],
+    ) -> Step<Option<RefundReport>> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
+        Step::failed(CallError::Unsupported("account checks"))
+    }
 }
 
 impl Exotel {
@@ -300,7 +326,7 @@ impl Exotel {
                 description,
                 text,
             } => nested(template::status(out, *status, *description, text)),
-            Content::Receipt { text } => json!({
+            Content::Receipt { text } | Content::Failed { text } => json!({
                 "type": "text", "text": {"body": template::with_link(text, out.receipt_url)},
             }),
         };

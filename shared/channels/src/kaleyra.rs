@@ -20,7 +20,9 @@ use chatbill_domain::message::{
     Checkout, Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode, PaymentReport};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentMode, PaymentReport, RefundReport, RefundRequest,
+};
 use chatbill_domain::signature;
 use chatbill_domain::sms::{Encoding, Templates};
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
@@ -173,6 +175,30 @@ impl Channel for Kaleyra {
             Some(answer) => Step::Done(looked_up(answer, reference)),
         }
     }
+
+    fn rate(&self) -> Option<u32> {
+        None
+    }
+
+    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn lookup_refund(
+        &self,
+        _request: &RefundRequest,
+        _answers: &[Answer],
+    ) -> Step<Option<RefundReport>> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
+        Step::failed(CallError::Unsupported("account checks"))
+    }
 }
 
 impl Kaleyra {
@@ -248,7 +274,7 @@ impl Kaleyra {
                 );
                 None
             }
-            Content::Status { text, .. } | Content::Receipt { text } => {
+            Content::Status { text, .. } | Content::Receipt { text } | Content::Failed { text } => {
                 say("text", template::with_link(text, out.receipt_url));
                 None
             }

@@ -18,7 +18,7 @@ use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
     Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
-use chatbill_domain::payment::Found;
+use chatbill_domain::payment::{Found, RefundReport, RefundRequest};
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
@@ -32,6 +32,8 @@ use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
 
 /// "Graph API, versions": v23.0 is the version of the OpenAPI description this file follows.
 const BASE_URL: &str = "https://graph.facebook.com/v23.0";
+/// "Throughput": messages a second of one number, unless Meta raised it.
+const RATE: u32 = 80;
 /// Our rule, not Meta's: its challenges are short numbers, and nothing but letters and digits is echoed to a browser.
 const LONGEST_CHALLENGE: usize = 128;
 
@@ -204,6 +206,30 @@ impl Channel for Meta {
             Some(answer) => Step::Done(looked_up(answer, reference)),
         }
     }
+
+    fn rate(&self) -> Option<u32> {
+        Some(RATE)
+    }
+
+    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn lookup_refund(
+        &self,
+        _request: &RefundRequest,
+        _answers: &[Answer],
+    ) -> Step<Option<RefundReport>> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
+        Step::failed(CallError::Unsupported("account checks"))
+    }
 }
 
 impl Meta {
@@ -244,7 +270,7 @@ impl Meta {
                 "interactive",
                 template::status(out, *status, *description, text),
             ),
-            (None, Content::Receipt { text }) => {
+            (None, Content::Receipt { text } | Content::Failed { text }) => {
                 let text = template::with_link(text, out.receipt_url);
                 // A preview would have the receipt page fetched by others than the customer.
                 ("text", json!({"preview_url": false, "body": text}))

@@ -2,13 +2,16 @@
 //! webhook is a compile error, not an open door.
 
 use crate::bill::Bill;
+use crate::contact::Msisdn;
 use crate::fault::Fault;
 use crate::http::{Answer, Step};
 use crate::ids::ReferenceId;
 use crate::message::{Outgoing, Report, Tag};
 use crate::payment::{
-    Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentReport, PaymentRequest, Started,
+    Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport, PaymentRequest,
+    RefundReport, RefundRequest, Started,
 };
+use crate::time::Millis;
 use crate::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
 
 /// What a webhook tells us.
@@ -30,6 +33,24 @@ pub enum Signal {
         /// Why.
         reason: Closed,
     },
+    /// Something about a refund.
+    Refund {
+        /// The order, as the sender knows it.
+        reference: ReferenceId,
+        /// What it says.
+        report: RefundReport,
+        /// Whether it may be applied as it stands.
+        trust: Trust,
+    },
+    /// The customer wrote to the shop: for 24 hours free-form messages reach them.
+    Inbound {
+        /// Who wrote. Senders who hide their number (Meta's business-scoped user ids) cannot be matched and are ignored.
+        phone: Msisdn,
+        /// When.
+        at: Millis,
+        /// The customer asked not to be written to any more, or to be written to again.
+        wish: Option<Wish>,
+    },
     /// A delivery report.
     Message {
         /// Which message of which order.
@@ -48,6 +69,36 @@ pub enum Trust {
     Proven,
     /// Anything else: the holder of the money is asked before the order changes.
     Hint,
+}
+
+/// What a customer asked for by a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// No more messages of this shop.
+    OptOut,
+    /// Messages again.
+    OptIn,
+}
+
+impl Wish {
+    /// Reads a customer's message. Only a message that is nothing but the word counts: "stop" within a sentence is talk.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let word: String = text
+            .trim()
+            .trim_end_matches(['.', '!'])
+            .to_lowercase()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        match word.as_str() {
+            "stop" | "stop all" | "stopall" | "unsubscribe" | "opt out" | "optout" | "opt-out" => {
+                Some(Self::OptOut)
+            }
+            "start" | "unstop" | "subscribe" | "opt in" | "optin" | "opt-in" => Some(Self::OptIn),
+            _ => None,
+        }
+    }
 }
 
 /// Receives webhooks. Implemented by gateways and messaging providers alike.
@@ -70,6 +121,11 @@ pub trait Webhooks: Send + Sync {
 
 /// A payment gateway: builds calls, reads answers, no I/O. Each operation is a conversation, see [`Step`].
 pub trait Gateway: Webhooks {
+    /// What this gateway calls an order of this reference: the reference itself, or a spelling of it that the gateway takes.
+    /// Always the same for the same tenant and reference. When it differs, it is reserved as another name of the order, so that
+    /// webhooks which know only this name find their order.
+    fn order_id(&self, reference: &ReferenceId) -> ReferenceId;
+
     /// What this gateway could not collect in this mode, as faults of the bill. `expires_in` is in seconds.
     fn check(&self, bill: &Bill, mode: PaymentMode, expires_in: i64) -> Vec<Fault>;
 
@@ -81,6 +137,23 @@ pub trait Gateway: Webhooks {
 
     /// Makes sure no more money can come.
     fn cancel(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Canceled>;
+
+    /// The form our pay page posts to the gateway, for gateways whose payment cannot be a link.
+    fn pay_form(&self, request: &PaymentRequest, started: &Started) -> Option<PayForm>;
+
+    /// What this gateway would refuse about a refund, known before it is asked.
+    fn check_refund(&self, request: &RefundRequest) -> Vec<Fault>;
+
+    /// Gives money back. Asked again with the same request, it must not give it twice: where the gateway has no idempotency
+    /// device, a lost answer ends as [`crate::http::CallError::Unknown`].
+    fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport>;
+
+    /// Asks what became of a refund. `None`: the gateway knows of none, so it may be asked for again.
+    fn lookup_refund(
+        &self,
+        request: &RefundRequest,
+        answers: &[Answer],
+    ) -> Step<Option<RefundReport>>;
 }
 
 /// A messaging provider.
@@ -90,6 +163,26 @@ pub trait Channel: Webhooks {
 
     /// Asks about a payment made natively inside WhatsApp.
     fn lookup_payment(&self, reference: &ReferenceId, answers: &[Answer]) -> Step<Found>;
+
+    /// How many messages a second one sender may send, where the provider documents it.
+    fn rate(&self) -> Option<u32>;
+
+    /// What this provider would refuse about a refund of a native payment, known before it is asked.
+    fn check_refund(&self, request: &RefundRequest) -> Vec<Fault>;
+
+    /// Gives money of a native payment back; as [`Gateway::refund`].
+    fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport>;
+
+    /// Asks what became of a refund of a native payment; as [`Gateway::lookup_refund`].
+    fn lookup_refund(
+        &self,
+        request: &RefundRequest,
+        answers: &[Answer],
+    ) -> Step<Option<RefundReport>>;
+
+    /// Asks the vendor whether what the tenant's document names exists there and is ready: its WhatsApp payment configuration.
+    /// Used by the `check --live` command; gives faults that point into the document.
+    fn check_account(&self, answers: &[Answer]) -> Step<Vec<Fault>>;
 }
 
 /// Like [`Step`], for sending: failures are sorted by what they call for.

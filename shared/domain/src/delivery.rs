@@ -23,7 +23,9 @@ pub fn wait(failed: u32, remedy: Remedy, jitter: u32) -> Option<u32> {
         Remedy::GiveUp | Remedy::Alert | Remedy::UseTemplate => return None,
         Remedy::RetryOnce if failed > 1 => return None,
         Remedy::Retry | Remedy::RetryOnce => (scheduled?, 0),
-        Remedy::RetryAfter(seconds) => (scheduled?.max(seconds), seconds),
+        Remedy::RetryAfter(seconds) | Remedy::Throttled(seconds) => {
+            (scheduled?.max(seconds), seconds)
+        }
         // Meta, error 131056: "wait 4^n seconds", n counting from 0.
         Remedy::RetryPair => {
             let pair = 4_u32.saturating_pow(failed.saturating_sub(1));

@@ -70,6 +70,9 @@ pub enum Event {
         /// A template stands by should the 24-hour window turn out closed.
         #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
         fallback: bool,
+        /// An SMS stands by should WhatsApp definitely fail.
+        #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
+        sms: bool,
     },
     /// The provider took it.
     Sent {
@@ -243,6 +246,7 @@ mod tests {
                 id: "plink_1".to_owned(),
                 link: "https://rzp.io/i/1".to_owned(),
                 expires_at: at,
+                extra: None,
             }),
             Event::StartRefused {
                 code: "BAD_REQUEST_ERROR".to_owned(),
@@ -275,6 +279,7 @@ mod tests {
                 attempt: 1,
                 form: Form::Interactive,
                 fallback: true,
+                sms: true,
             },
             Event::Sent {
                 message: message.clone(),

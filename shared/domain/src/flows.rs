@@ -7,11 +7,13 @@ pub mod deliver;
 pub mod read_order;
 pub mod reconcile;
 
+use crate::connector::Gateway;
 use crate::ids::OrderKey;
-use crate::message::MessageKey;
+use crate::message::{MessageKey, Remedy};
 use crate::order::{Message, Order};
 use crate::payment::LookupRequest;
 use crate::ports::{DeliverTask, Queue, QueueError};
+use crate::time::Millis;
 
 /// The task that sends `message`. Its attempt number makes a re-queued message a new one to the queue's duplicate check.
 #[must_use]
@@ -37,10 +39,15 @@ pub(crate) async fn queue_owed<Q: Queue>(queue: &Q, order: &Order) -> Result<usi
 
 /// How the gateway knows this order's payment.
 #[must_use]
-pub fn lookup_request(order: &Order) -> LookupRequest {
+pub fn lookup_request(order: &Order, gateway: &dyn Gateway, now: Millis) -> LookupRequest {
     LookupRequest {
         reference: order.key.reference.clone(),
         gateway_id: order.started.as_ref().map(|s| s.id.clone()),
+        order_id: gateway.order_id(&order.key.reference).to_string(),
+        mode: order.terms().mode,
+        amount: order.bill().total,
+        created_at: order.contents.created_at,
+        now,
     }
 }
 
@@ -63,6 +70,27 @@ pub(crate) fn report_hold(order: &Order, hold: crate::order::Hold) {
         order.hold = hold.as_str(),
         "the order needs a person: {}", hold.as_str()
     );
+}
+
+/// One line when a message goes on by SMS because WhatsApp has definitely failed.
+pub(crate) fn report_turned(order: &Order, message: &MessageKey) {
+    let failure = order.message(message).and_then(|m| m.failure.as_ref());
+    tracing::warn!(
+        event = "sms_fallback",
+        order.tenant_id = %order.key.tenant,
+        order.reference_id = %order.key.reference,
+        message.key = %message,
+        provider.code = failure.map_or("", |f| f.code.as_str()),
+        "WhatsApp has definitely failed; the message goes out by SMS"
+    );
+    if failure.is_some_and(|f| f.remedy == Remedy::Alert) {
+        tracing::error!(
+            event = "tenant_broken",
+            order.tenant_id = %order.key.tenant,
+            order.reference_id = %order.key.reference,
+            "the messaging account refuses every message"
+        );
+    }
 }
 
 /// One line per message that will not be sent; an alarm watches for it.

@@ -13,6 +13,7 @@ pub mod json;
 pub mod message;
 pub mod money;
 pub mod order;
+pub mod pace;
 pub mod payment;
 pub mod ports;
 pub mod signature;

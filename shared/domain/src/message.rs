@@ -21,6 +21,8 @@ pub enum MessageKey {
     Receipt,
     /// The n-th change of fulfilment.
     Status(u32),
+    /// An attempt to pay failed and the bill is still open. SMS only: in WhatsApp and on the gateway's page the customer sees it.
+    Failed,
 }
 
 /// A text is not a message's name.
@@ -39,6 +41,7 @@ impl MessageKey {
         match text.split_once('.') {
             None if text == "paid" => Ok(Self::Paid),
             None if text == "receipt" => Ok(Self::Receipt),
+            None if text == "failed" => Ok(Self::Failed),
             Some(("invoice", n)) => number(n).map(Self::Invoice).ok_or(InvalidMessageKey),
             Some(("status", n)) => number(n).map(Self::Status).ok_or(InvalidMessageKey),
             _ => Err(InvalidMessageKey),
@@ -52,6 +55,7 @@ impl std::fmt::Display for MessageKey {
             Self::Invoice(n) => write!(f, "invoice.{n}"),
             Self::Paid => f.write_str("paid"),
             Self::Receipt => f.write_str("receipt"),
+            Self::Failed => f.write_str("failed"),
             Self::Status(n) => write!(f, "status.{n}"),
         }
     }
@@ -70,7 +74,7 @@ impl From<MessageKey> for String {
     }
 }
 
-/// How a WhatsApp message goes out.
+/// How a message goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
@@ -78,6 +82,8 @@ pub enum Form {
     Interactive,
     /// An approved template; always allowed.
     Template,
+    /// An SMS, because the tenant's channel is SMS or because WhatsApp has definitely failed.
+    Sms,
 }
 
 /// A template of the tenant's WhatsApp account, and what fills its body's variables in order.
@@ -189,6 +195,20 @@ pub enum Content<'a> {
         /// What the bubble says.
         text: String,
     },
+    /// An attempt to pay failed, as text.
+    Failed {
+        /// What it says.
+        text: String,
+    },
+}
+
+/// The code a customer can scan to pay, for the header of a bill.
+#[derive(Debug, Clone)]
+pub enum QrCode<'a> {
+    /// Where the provider can fetch it.
+    Link(String),
+    /// The picture itself, for providers that take uploads.
+    Png(&'a [u8]),
 }
 
 /// How an invoice can be paid.
@@ -242,8 +262,12 @@ pub struct Outgoing<'a> {
     pub captured: Paise,
     /// What it says.
     pub content: Content<'a>,
-    /// Free form, or this template.
+    /// In which form.
+    pub form: Form,
+    /// The template, when that is the form.
     pub template: Option<&'a Template>,
+    /// What heads a bill that brings no header of its own, when the tenant wants that.
+    pub qr: Option<QrCode<'a>>,
 }
 
 impl Outgoing<'_> {
@@ -266,6 +290,7 @@ impl Outgoing<'_> {
                 Content::Status { status, .. } => status.as_str().replace('_', " "),
                 Content::Invoice { .. } => "pending".to_owned(),
                 Content::Receipt { .. } => "paid".to_owned(),
+                Content::Failed { .. } => "not paid".to_owned(),
             },
         }
     }
@@ -355,6 +380,8 @@ pub enum Remedy {
     RetryPair,
     /// Try once more, then give up.
     RetryOnce,
+    /// The sender is over its rate: nothing of it goes out for this many seconds, then this message is tried again.
+    Throttled(u32),
     /// The 24-hour window is closed: send the template, once.
     UseTemplate,
     /// Nothing will help for this customer on this channel.

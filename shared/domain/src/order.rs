@@ -42,6 +42,9 @@ pub struct Terms {
     /// The receipt link goes out as a message of its own.
     #[serde(rename = "r", default, skip_serializing_if = "std::ops::Not::not")]
     pub receipt_message: bool,
+    /// The customer is told when an attempt to pay failed.
+    #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed_message: bool,
     /// The receipt page's address.
     #[serde(rename = "u")]
     pub receipt_url: String,
@@ -242,6 +245,10 @@ pub struct Message {
     pub template_next: bool,
     /// The customer's 24-hour window was found closed: from now on only the template.
     pub window_closed: bool,
+    /// WhatsApp has definitely failed: from now on an SMS.
+    pub by_sms: bool,
+    /// The next try is due at once, as an SMS.
+    pub sms_next: bool,
     /// The provider's id.
     pub provider_id: Option<String>,
     /// In how many parts the SMS went out.
@@ -250,6 +257,10 @@ pub struct Message {
     pub failure: Option<SendFailure>,
     /// A template stands by.
     fallback: bool,
+    /// An SMS stands by.
+    sms: bool,
+    /// Some try may have arrived although nobody said so.
+    uncertain: bool,
 }
 
 impl Message {
@@ -266,10 +277,14 @@ impl Message {
             form: None,
             template_next: false,
             window_closed: false,
+            by_sms: false,
+            sms_next: false,
             provider_id: None,
             segments: None,
             failure: None,
             fallback: false,
+            sms: false,
+            uncertain: false,
         }
     }
 }
@@ -303,6 +318,8 @@ pub struct Order {
     pub phone: Msisdn,
     /// The reference of the latest sending of the bill.
     pub message_reference: ReferenceId,
+    /// The failure for which the order turned to SMS; later messages do not try WhatsApp again.
+    pub turned_to_sms: Option<String>,
     held: BTreeSet<(Hold, String)>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
@@ -325,6 +342,7 @@ impl Order {
         let mut order = Self {
             phone: contents.bill.customer.phone.clone(),
             message_reference: contents.bill.reference.clone(),
+            turned_to_sms: None,
             key,
             contents,
             events: Vec::new(),
@@ -550,6 +568,8 @@ impl Order {
                     self.message_reference = reference.clone();
                     if let Some(phone) = to {
                         self.phone = phone.clone();
+                        // The other number may well have WhatsApp.
+                        self.turned_to_sms = None;
                     }
                     self.owe(MessageKey::Invoice(*number), at);
                 }
@@ -559,6 +579,7 @@ impl Order {
                 attempt,
                 form,
                 fallback,
+                sms,
             } => {
                 if let Some(m) = self.message_mut(message)
                     && *attempt > m.attempts
@@ -571,7 +592,9 @@ impl Order {
                         m.again_at = None;
                         m.form = Some(*form);
                         m.fallback = *fallback;
+                        m.sms = *sms;
                         m.template_next = false;
+                        m.sms_next = false;
                     }
                 }
             }
@@ -603,6 +626,7 @@ impl Order {
                     && m.status == MessageStatus::Sending
                 {
                     m.fail(failure, *again_at);
+                    self.turn_to_sms(message, failure);
                 }
             }
             Event::Skipped { message, why: _ } => {
@@ -675,6 +699,9 @@ impl Order {
         }
         if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
             self.count(&report.payment_id, report.at.unwrap_or(at), had_failed, at);
+        }
+        if self.terms().failed_message && self.payment_status() == PaymentStatus::Failed {
+            self.owe(MessageKey::Failed, at);
         }
     }
 
@@ -754,6 +781,7 @@ impl Order {
                     m.sent_at = m.sent_at.or(Some(at));
                     m.again_at = None;
                     m.template_next = false;
+                    m.sms_next = false;
                 }
             }
             Report::Failed(failure) => {
@@ -766,8 +794,16 @@ impl Order {
                     let wait =
                         delivery::wait(m.failures.saturating_add(1), failure.remedy, MIDDLE_JITTER);
                     m.fail(failure, wait.map(|seconds| at.plus_seconds(seconds.into())));
+                    self.turn_to_sms(key, failure);
                 }
             }
+        }
+    }
+
+    /// When this message goes on by SMS, those after it do not try WhatsApp again.
+    fn turn_to_sms(&mut self, key: &MessageKey, failure: &SendFailure) {
+        if self.message(key).is_some_and(|m| m.sms_next) && self.turned_to_sms.is_none() {
+            self.turned_to_sms = Some(failure.code.clone());
         }
     }
 
@@ -853,6 +889,16 @@ impl Message {
             self.status = MessageStatus::Queued;
             return;
         }
+        self.uncertain |= failure.remedy == Remedy::Unknown;
+        if again_at.is_none() && self.sms && self.form != Some(Form::Sms) && !self.uncertain {
+            // Given up on WhatsApp, and nothing of it can have arrived: never both. The SMS has the whole schedule to itself.
+            self.sms_next = true;
+            self.by_sms = true;
+            self.failures = 0;
+            self.again_at = None;
+            self.status = MessageStatus::Queued;
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         self.again_at = again_at;
         self.status = match again_at {
@@ -862,10 +908,16 @@ impl Message {
         };
     }
 
+    /// Some try of it may be on the phone although nobody said so.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.uncertain
+    }
+
     fn next_check(&self, now: Millis) -> Option<Millis> {
         match self.status {
             MessageStatus::Queued => {
-                let since = if self.template_next {
+                let since = if self.template_next || self.sms_next {
                     self.tried_at
                 } else {
                     None

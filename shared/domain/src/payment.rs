@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bill::Bill;
 use crate::ids::ReferenceId;
 use crate::money::Paise;
 use crate::time::Millis;
@@ -50,6 +51,40 @@ pub struct PaymentRequest {
     pub return_url: String,
     /// True when an earlier attempt may have reached the gateway: look before creating.
     pub maybe_exists: bool,
+    /// How it is to be paid.
+    pub mode: PaymentMode,
+    /// What the gateway calls the order: `Gateway::order_id`.
+    pub order_id: String,
+    /// The bill, for gateways that want the customer or the merchant's own fields.
+    pub bill: Bill,
+    /// The shop's name.
+    pub shop: String,
+    /// When it is asked.
+    pub now: Millis,
+    /// Our page that leads to the payment: a redirect, or a form that posts itself (`Gateway::pay_form`).
+    pub pay_url: String,
+    /// Where the gateway reports to.
+    pub webhook_url: String,
+    /// The device the bill was posted from; unknown when a crash is being cleaned up.
+    pub device: Option<Device>,
+}
+
+/// The caller's device. BillDesk wants to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Public address as the edge saw it.
+    pub ip: String,
+    /// `User-Agent` header.
+    pub user_agent: String,
+}
+
+/// A form that the customer's browser posts to the gateway. It carries a signature, no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayForm {
+    /// Where to.
+    pub action: String,
+    /// Names and values in the gateway's sequence.
+    pub fields: Vec<(String, String)>,
 }
 
 /// A payment the customer can now make.
@@ -64,6 +99,9 @@ pub struct Started {
     /// When the gateway closes it.
     #[serde(rename = "x")]
     pub expires_at: Millis,
+    /// What else `Gateway::pay_form` needs, as the gateway gave it.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<String>,
 }
 
 /// The state of one attempt to pay.
@@ -123,6 +161,16 @@ pub struct LookupRequest {
     pub reference: ReferenceId,
     /// The gateway's id from [`Started`], when there is one.
     pub gateway_id: Option<String>,
+    /// What the gateway calls the order: `Gateway::order_id`.
+    pub order_id: String,
+    /// How it is to be paid.
+    pub mode: PaymentMode,
+    /// The exact amount.
+    pub amount: Paise,
+    /// When the order was made.
+    pub created_at: Millis,
+    /// When it is asked.
+    pub now: Millis,
 }
 
 /// What a lookup found.
@@ -132,6 +180,100 @@ pub struct Found {
     pub reports: Vec<PaymentReport>,
     /// The link is closed.
     pub closed: Option<Closed>,
+    /// Every refund the gateway tells of along with it, ours and those of its dashboard.
+    pub refunds: Vec<RefundReport>,
+}
+
+/// How fast money is to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Speed {
+    /// In the bank's time, five to seven working days.
+    Normal,
+    /// At once where the customer's bank can; otherwise in the bank's time.
+    Instant,
+}
+
+/// What a gateway needs to give money back, and to be asked about it.
+#[derive(Debug, Clone)]
+pub struct RefundRequest {
+    /// Our bill number.
+    pub reference: ReferenceId,
+    /// What the gateway calls the order: `Gateway::order_id`.
+    pub order_id: String,
+    /// The gateway's id of the link or transaction, when there is one.
+    pub gateway_id: Option<String>,
+    /// How it was paid.
+    pub mode: PaymentMode,
+    /// The payment the money goes back from.
+    pub payment_id: String,
+    /// What that payment captured.
+    pub captured: Paise,
+    /// When.
+    pub captured_at: Millis,
+    /// The shop's name of this refund.
+    pub refund_id: String,
+    /// Twenty letters and digits that belong to this refund alone: the same each time it is asked for, so that a gateway which
+    /// knows idempotency keys refunds once.
+    pub token: String,
+    /// How much.
+    pub amount: Paise,
+    /// Refunded or being refunded before this one.
+    pub before: Paise,
+    /// When the same amount of this payment was last refunded.
+    pub same_amount_at: Option<Millis>,
+    /// How fast.
+    pub speed: Speed,
+    /// Why, in the shop's words.
+    pub reason: Option<String>,
+    /// When it is asked.
+    pub now: Millis,
+    /// The gateway's id of the refund, once it gave one.
+    pub gateway_refund_id: Option<String>,
+}
+
+/// Where a refund is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundStatus {
+    /// The gateway took it and works on it.
+    Pending,
+    /// The gateway gave up; the money stays.
+    Failed,
+    /// The money went back.
+    Processed,
+}
+
+/// One report about one refund, from our own call, a verified webhook or a lookup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundReport {
+    /// Where it is.
+    #[serde(rename = "s")]
+    pub status: RefundStatus,
+    /// The gateway's id of the refund, where it gives one.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Our [`RefundRequest::token`] or [`RefundRequest::refund_id`], where the gateway repeats it.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The payment.
+    #[serde(rename = "p")]
+    pub payment_id: String,
+    /// How much.
+    #[serde(rename = "a")]
+    pub amount: Paise,
+    /// How fast it really is.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Speed>,
+    /// The bank's reference (ARN, RRN, UTR), for the customer's question at the bank.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub bank_reference: Option<String>,
+    /// Why it failed.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When, by the gateway's clock.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
 }
 
 /// How a cancellation at the gateway ended.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connector::Wish;
+use crate::contact::Msisdn;
 use crate::event::{Once, Recorded};
 use crate::http::{Answer, HttpCall};
 use crate::ids::{OrderKey, ReferenceId, TenantId};
@@ -13,6 +15,7 @@ use crate::message::MessageKey;
 use crate::order::{Draft, Order};
 use crate::tenant::Tenant;
 use crate::time::Millis;
+use crate::token::ShortCode;
 
 /// The store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +137,62 @@ pub trait OrderStore: Sync {
         due: Due,
         checks: u32,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// A customer of a shop, as far as messages go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contact {
+    /// The shop.
+    pub tenant: TenantId,
+    /// The customer's number.
+    pub phone: Msisdn,
+}
+
+/// What customers did to be reached, or not to be. One item per customer and matter, one request each.
+pub trait Contacts: Sync {
+    /// The customer's window is open until `until`; an earlier end known already is moved, a later one kept. (UpdateItem)
+    fn open_window(
+        &self,
+        contact: &Contact,
+        until: Millis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Until when the customer's window is open, if it ever was. (GetItem)
+    fn window(
+        &self,
+        contact: &Contact,
+    ) -> impl Future<Output = Result<Option<Millis>, StoreError>> + Send;
+
+    /// The customer asked for this at `at`; an older wish that arrives late changes nothing. (UpdateItem)
+    fn wish(
+        &self,
+        contact: &Contact,
+        wish: Wish,
+        at: Millis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The customer does not want to be written to. [Query of the shop's whole list, cached 5 minutes]
+    fn opted_out(
+        &self,
+        contact: &Contact,
+        now: Millis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}
+
+/// Short names of receipts, for SMS.
+pub trait Links: Sync {
+    /// Makes `code` lead to this order; doing it again changes nothing. (UpdateItem)
+    fn shorten(
+        &self,
+        code: &ShortCode,
+        key: &OrderKey,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The order a code leads to. (GetItem)
+    fn follow(
+        &self,
+        code: &ShortCode,
+    ) -> impl Future<Output = Result<Option<OrderKey>, StoreError>> + Send;
 }
 
 /// The due index is spread over this many partitions.

@@ -136,6 +136,7 @@ impl Kind {
     pub fn of(out: &Outgoing<'_>) -> Self {
         match (&out.tag.message, &out.content) {
             (_, Content::Invoice { .. }) => Self::Invoice,
+            (_, Content::Failed { .. }) => Self::Failed,
             (MessageKey::Paid | MessageKey::Receipt, _) | (_, Content::Receipt { .. }) => {
                 Self::Paid
             }

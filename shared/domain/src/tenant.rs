@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::ids::TenantId;
 use crate::json::{self, Fields};
-use crate::message::{Form, Fulfilment, Template, Variable};
+use crate::message::{Fulfilment, Template, Variable};
 use crate::payment::PaymentMode;
 use crate::signature::{same_bytes, sha256};
 
@@ -94,6 +94,12 @@ impl Credentials {
         Self(object)
     }
 
+    /// Whether the object `name` in it has this field.
+    #[must_use]
+    pub fn has(&self, name: &str, field: &str) -> bool {
+        self.0.get(name).is_some_and(|v| v.get(field).is_some())
+    }
+
     /// Lets a connector read its fields; faults point into the tenant document at `pointer`.
     pub fn read<T>(
         &self,
@@ -140,6 +146,26 @@ pub fn secrets<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<Vec<SecretString
     }
 }
 
+/// Which form a WhatsApp message is tried in first when both are possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstForm {
+    /// The template, because a walk-in customer has no open window.
+    Template,
+    /// Free form; the template follows when the window turns out closed.
+    Interactive,
+    /// Free form when the customer is known to have written within 24 hours, else the template. Costs a read for every message.
+    Auto,
+}
+
+/// How the code to pay gets above a bill that brings no header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QrHeader {
+    /// The provider fetches it from the receipt page.
+    Link,
+    /// It is uploaded to the provider before the message.
+    Upload,
+}
+
 /// How the tenant's customers are told.
 #[derive(Clone)]
 pub struct ChannelSettings {
@@ -155,8 +181,10 @@ pub struct ChannelSettings {
     pub status: Option<Template>,
     /// Template of the receipt link.
     pub receipt: Option<Template>,
-    /// Which form is tried first when both are possible. Templates by default, because a walk-in customer has no open window.
-    pub form: Form,
+    /// Which form is tried first when both are possible.
+    pub form: FirstForm,
+    /// Puts the code to pay above bills without a header.
+    pub qr_header: Option<QrHeader>,
     /// Send an SMS when WhatsApp has definitely failed.
     pub fallback_to_sms: bool,
 }
@@ -308,6 +336,16 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             "mode payment_gateway is a checkout inside WhatsApp; an SMS channel needs payment_link",
         );
     }
+    if let (Some(channel), Some(payment)) = (&channel, &payment)
+        && channel.fallback_to_sms
+        && payment.mode == PaymentMode::PaymentGateway
+    {
+        f.fault(
+            "payment",
+            "impossible",
+            "mode payment_gateway is a checkout inside WhatsApp; with fallback_to_sms the bill needs payment_link or upi_intent",
+        );
+    }
     Some(Tenant {
         id: id?,
         display_name: display_name?,
@@ -448,14 +486,30 @@ fn read_channel(c: &mut Fields<'_>, local: bool) -> Option<ChannelSettings> {
     });
     let (invoice, status, receipt) = templates.unwrap_or_default();
     let form = match c.value("form") {
-        None => Some(Form::Template),
+        None => Some(FirstForm::Template),
         Some(_) => c.parsed("form", |text| match text.as_str() {
-            "template" => Ok(Form::Template),
-            "interactive" => Ok(Form::Interactive),
-            _ => Err("template or interactive"),
+            "template" => Ok(FirstForm::Template),
+            "interactive" => Ok(FirstForm::Interactive),
+            "auto" => Ok(FirstForm::Auto),
+            _ => Err("template, interactive or auto"),
+        }),
+    };
+    let qr_header = match c.value("qr_header") {
+        None => Some(None),
+        Some(_) => c.parsed("qr_header", |text| match text.as_str() {
+            "link" => Ok(Some(QrHeader::Link)),
+            "upload" => Ok(Some(QrHeader::Upload)),
+            _ => Err("link or upload"),
         }),
     };
     let fallback_to_sms = c.boolean("fallback_to_sms").unwrap_or(false);
+    if fallback_to_sms && kind == Some(ChannelKind::Sms) {
+        c.fault(
+            "fallback_to_sms",
+            "impossible",
+            "an SMS channel has nothing to fall back from",
+        );
+    }
     Some(ChannelSettings {
         kind: kind?,
         account: account?,
@@ -464,6 +518,7 @@ fn read_channel(c: &mut Fields<'_>, local: bool) -> Option<ChannelSettings> {
         status,
         receipt,
         form: form?,
+        qr_header: qr_header?,
         fallback_to_sms,
     })
 }

@@ -73,6 +73,7 @@ fn contents(late_payment: LatePayment) -> Contents {
             on_captured: Fulfilment::Completed,
             late_payment,
             receipt_message: false,
+            failed_message: false,
             receipt_url: "https://x.example/r/t".into(),
         },
         created_at: Millis::new(START),
@@ -111,6 +112,7 @@ fn started() -> Event {
         id: "plink_1".into(),
         link: "https://rzp.io/x".into(),
         expires_at: Millis::new(START).plus_seconds(1860),
+        extra: None,
     })
 }
 
@@ -231,6 +233,7 @@ fn anything() -> impl Strategy<Value = Event> {
                 attempt,
                 form: Form::Interactive,
                 fallback: true,
+                sms: false,
             },
             1 => Event::Sent {
                 message,
@@ -408,7 +411,7 @@ proptest! {
     ) {
         let tried = |mut events: Vec<Event>| {
             let message = MessageKey::Invoice(1);
-            let mut all = vec![Event::Try { message: message.clone(), attempt: 1, form: Form::Template, fallback: false }];
+            let mut all = vec![Event::Try { message: message.clone(), attempt: 1, form: Form::Template, fallback: false, sms: false }];
             all.push(Event::Sent { message, attempt: 1, id: "wamid".into(), segments: None });
             all.append(&mut events);
             order(LatePayment::Hold, base(all)).message(&MessageKey::Invoice(1)).unwrap().status
@@ -445,6 +448,7 @@ fn news_that_a_message_left_the_provider_replaces_nothing() {
                 attempt: 1,
                 form: Form::Interactive,
                 fallback: true,
+                sms: false,
             },
             Event::Sent {
                 message: message.clone(),

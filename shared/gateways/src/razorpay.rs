@@ -23,8 +23,8 @@ use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentReport,
-    PaymentRequest, Started,
+    AttemptStatus, Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
+    PaymentRequest, RefundReport, RefundRequest, Started,
 };
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, PaymentSettings};
@@ -186,6 +186,11 @@ impl Razorpay {
 }
 
 impl Gateway for Razorpay {
+    /// "Create a Standard Payment Link", reference_id: up to 40 characters, so every reference of ours fits.
+    fn order_id(&self, reference: &ReferenceId) -> ReferenceId {
+        reference.clone()
+    }
+
     fn check(&self, bill: &Bill, mode: PaymentMode, expires_in: i64) -> Vec<Fault> {
         let mut faults = Vec::new();
         if mode == PaymentMode::PaymentLink && expires_in < SHORTEST_EXPIRY {
@@ -260,13 +265,14 @@ impl Gateway for Razorpay {
                 None => self.find_links(&request.reference),
             });
         };
-        let links = match links(answer, request) {
+        let links = match links(answer, &request.reference, request.gateway_id.is_some()) {
             Ok(links) => links,
             Err(error) => return Step::failed(error),
         };
         let mut found = Found {
             reports: Vec::new(),
             closed: closed(&links),
+            refunds: Vec::new(),
         };
         for link in &links {
             let (listed, complete) = link.payments();
@@ -310,7 +316,7 @@ impl Gateway for Razorpay {
                 let Some(answer) = answers.next() else {
                     return Step::call(self.find_links(&request.reference));
                 };
-                let links = match links(answer, request) {
+                let links = match links(answer, &request.reference, request.gateway_id.is_some()) {
                     Ok(links) => links,
                     Err(error) => return Step::failed(error),
                 };
@@ -335,7 +341,7 @@ impl Gateway for Razorpay {
         let Some(answer) = answers.next() else {
             return Step::call(self.fetch_link(&id));
         };
-        match links(answer, request) {
+        match links(answer, &request.reference, request.gateway_id.is_some()) {
             Ok(links) if links.iter().any(Link::paid) => Step::done(Canceled::AlreadyPaid),
             Ok(links) if !links.is_empty() && links.iter().all(|l| l.closed().is_some()) => {
                 Step::done(Canceled::Closed)
@@ -343,6 +349,27 @@ impl Gateway for Razorpay {
             Ok(_) => Step::failed(refusal),
             Err(error) => after_doubt(error, &refusal.to_string()),
         }
+    }
+
+    /// A link is a link.
+    fn pay_form(&self, _request: &PaymentRequest, _started: &Started) -> Option<PayForm> {
+        None
+    }
+
+    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
+        Step::failed(CallError::Unsupported("refunds"))
+    }
+
+    fn lookup_refund(
+        &self,
+        _request: &RefundRequest,
+        _answers: &[Answer],
+    ) -> Step<Option<RefundReport>> {
+        Step::failed(CallError::Unsupported("refunds"))
     }
 }
 
@@ -509,6 +536,7 @@ impl Link {
             expires_at: self
                 .expire_by
                 .map_or(request.expires_at, Millis::from_seconds),
+            extra: None,
         })
     }
 
@@ -586,11 +614,7 @@ fn created(answer: &Answer, request: &PaymentRequest) -> Creation {
 
 /// Looks for a link that can be used instead of a new one. A link of this reference that cannot be used is an error.
 fn find(answer: &Answer, request: &PaymentRequest) -> Result<Option<Started>, CallError> {
-    let wanted = LookupRequest {
-        reference: request.reference.clone(),
-        gateway_id: None,
-    };
-    let links = links(answer, &wanted)?;
+    let links = links(answer, &request.reference, false)?;
     let usable = links.iter().find(|link| {
         link.status == "created"
             && link.currency == "INR"
@@ -628,7 +652,7 @@ fn find(answer: &Answer, request: &PaymentRequest) -> Result<Option<Started>, Ca
 
 /// Reads one link or a list of links; keeps those of the wanted reference. Asking is harmless, so every failure to do so may be
 /// repeated.
-fn links(answer: &Answer, wanted: &LookupRequest) -> Result<Vec<Link>, CallError> {
+fn links(answer: &Answer, reference: &ReferenceId, by_id: bool) -> Result<Vec<Link>, CallError> {
     let document = answered(answer)?;
     let unreadable = || CallError::Unavailable {
         reason: "the answer is not a payment link".to_owned(),
@@ -646,9 +670,9 @@ fn links(answer: &Answer, wanted: &LookupRequest) -> Result<Vec<Link>, CallError
     let all = links.len();
     let ours: Vec<Link> = links
         .into_iter()
-        .filter(|link| link.is_of(&wanted.reference))
+        .filter(|link| link.is_of(reference))
         .collect();
-    if wanted.gateway_id.is_some() && ours.len() < all {
+    if by_id && ours.len() < all {
         return Err(CallError::Rejected {
             code: "link_other_reference".to_owned(),
             reason: "the link belongs to another reference".to_owned(),

@@ -15,7 +15,13 @@ pub struct Settings {
     pub dlq_url: String,
     /// `CHATBILL_PUBLIC_URL_PARAMETER`; empty when not asked for.
     pub public_url_parameter: String,
+    /// `CHATBILL_SEND_CONCURRENCY`: how many copies of `send-status` run at once at most. Not told or unreadable, it is as many as the
+    /// queue can start, so that a sender goes too slow rather than too fast.
+    pub send_concurrency: u32,
 }
+
+/// Lambda, "Configuring maximum concurrency for Amazon SQS event sources": at most 1000.
+const MOST_COPIES: u32 = 1000;
 
 /// What a function needs beyond stage, table and tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub enum Need {
     DeadLetters,
     /// The name of the parameter with the public address.
     PublicUrl,
+    /// How many copies of `send-status` share a sender's rate.
+    SendConcurrency,
 }
 
 /// Variables that are missing or empty.
@@ -59,6 +67,12 @@ impl Settings {
                 "CHATBILL_PUBLIC_URL_PARAMETER",
                 needs.contains(&Need::PublicUrl),
             ),
+            send_concurrency: get(
+                "CHATBILL_SEND_CONCURRENCY",
+                needs.contains(&Need::SendConcurrency),
+            )
+            .parse()
+            .unwrap_or(MOST_COPIES),
         };
         if missing.is_empty() {
             Ok(settings)

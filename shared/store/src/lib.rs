@@ -2,6 +2,7 @@
 
 mod aws;
 mod cache;
+mod contacts;
 mod failure;
 mod item;
 mod orders;

@@ -17,6 +17,7 @@ use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{Append, Appended, Created, Due, OrderStore, StoreError, due_shard};
 use chatbill_domain::time::Millis;
 
+use crate::contacts::OptOuts;
 use crate::failure::reason;
 use crate::item::{self, Item, Record, integer, text};
 
@@ -30,6 +31,7 @@ const DUE_INDEX: &str = "due";
 pub struct DynamoOrders {
     client: Client,
     table: String,
+    opt_outs: OptOuts,
 }
 
 impl DynamoOrders {
@@ -45,28 +47,51 @@ impl DynamoOrders {
         Self {
             client,
             table: table.into(),
+            opt_outs: OptOuts::default(),
         }
     }
 
-    async fn get(&self, key: &OrderKey) -> Result<Option<Record>, StoreError> {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(crate) fn opt_outs(&self) -> &OptOuts {
+        &self.opt_outs
+    }
+
+    /// Reads one item, strongly consistent.
+    pub(crate) async fn fetch(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let answer = self
             .client
             .get_item()
             .table_name(&self.table)
-            .set_key(Some(item::primary_key(key)))
+            .set_key(Some(key))
             .consistent_read(true)
             .send()
             .await
             .map_err(|error| unavailable(&error))?;
-        answer.item.map(|item| item::read(key, &item)).transpose()
+        Ok(answer.item)
+    }
+
+    async fn get(&self, key: &OrderKey) -> Result<Option<Record>, StoreError> {
+        let item = self.fetch(item::primary_key(key)).await?;
+        item.map(|item| item::read(key, &item)).transpose()
     }
 
     async fn update(&self, key: &OrderKey, update: Update) -> Result<Written, StoreError> {
+        self.write(item::primary_key(key), update).await
+    }
+
+    pub(crate) async fn write(&self, key: Item, update: Update) -> Result<Written, StoreError> {
         let request = self
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(item::primary_key(key)))
+            .set_key(Some(key))
             .update_expression(update.expression())
             .condition_expression(update.only_if.join(" AND "))
             .set_expression_attribute_names(update.names())
@@ -99,14 +124,14 @@ fn conditional(error: &UpdateItemError) -> bool {
     error.is_conditional_check_failed_exception()
 }
 
-fn unavailable<E: aws_sdk_dynamodb::error::ProvideErrorMetadata, R>(
+pub(crate) fn unavailable<E: aws_sdk_dynamodb::error::ProvideErrorMetadata, R>(
     error: &SdkError<E, R>,
 ) -> StoreError {
     StoreError::Unavailable(reason(error))
 }
 
 /// What became of a conditional write.
-enum Written {
+pub(crate) enum Written {
     /// Done; the item as it is now.
     Yes(Item),
     /// The condition did not hold; the item as it is, if there is one.
@@ -114,7 +139,7 @@ enum Written {
 }
 
 /// One `UpdateItem` in the making. DynamoDB refuses names and values that no expression uses, so each part brings its own.
-struct Update {
+pub(crate) struct Update {
     set: Vec<&'static str>,
     remove: Vec<&'static str>,
     add: Vec<&'static str>,
@@ -126,7 +151,7 @@ struct Update {
 impl Update {
     /// `repeatable`: the SDK may send it again when an answer is lost, because the condition fails if it was done already or
     /// doing it twice changes nothing.
-    fn new(repeatable: bool) -> Self {
+    pub(crate) fn new(repeatable: bool) -> Self {
         Self {
             set: Vec::new(),
             remove: Vec::new(),
@@ -137,7 +162,7 @@ impl Update {
         }
     }
 
-    fn set(mut self, expression: &'static str) -> Self {
+    pub(crate) fn set(mut self, expression: &'static str) -> Self {
         self.set.push(expression);
         self
     }
@@ -147,12 +172,12 @@ impl Update {
         self
     }
 
-    fn only_if(mut self, expression: &'static str) -> Self {
+    pub(crate) fn only_if(mut self, expression: &'static str) -> Self {
         self.only_if.push(expression);
         self
     }
 
-    fn value(mut self, name: &'static str, value: AttributeValue) -> Self {
+    pub(crate) fn value(mut self, name: &'static str, value: AttributeValue) -> Self {
         self.values.insert(name.to_owned(), value);
         self
     }
@@ -202,11 +227,17 @@ impl Update {
                 .iter()
                 .any(|parts| parts.iter().any(|part| part.contains(placeholder)))
         };
-        let names: HashMap<String, String> = [("#keys", "keys"), ("#ttl", "ttl")]
-            .iter()
-            .filter(|(placeholder, _)| used(placeholder))
-            .map(|(placeholder, name)| ((*placeholder).to_owned(), (*name).to_owned()))
-            .collect();
+        let names: HashMap<String, String> = [
+            ("#keys", "keys"),
+            ("#ttl", "ttl"),
+            ("#until", "until"),
+            ("#at", "at"),
+            ("#order", "order"),
+        ]
+        .iter()
+        .filter(|(placeholder, _)| used(placeholder))
+        .map(|(placeholder, name)| ((*placeholder).to_owned(), (*name).to_owned()))
+        .collect();
         (!names.is_empty()).then_some(names)
     }
 }

@@ -208,6 +208,7 @@ async fn life<S: OrderStore>(store: &S, draft: &Draft) {
         id: "plink_Nq8bRPfnWvhVYT".to_owned(),
         link: "https://rzp.io/i/Nq8bRPfnW".to_owned(),
         expires_at: draft.contents.expires_at,
+        extra: None,
     };
     let invoice = MessageKey::Invoice(1);
     let mut facts = vec![(
@@ -242,6 +243,7 @@ fn message(key: &MessageKey) -> Vec<(Once, Event, Due)> {
         attempt: 1,
         form: Form::Template,
         fallback: false,
+        sms: false,
     };
     let sent = Event::Sent {
         message: key.clone(),

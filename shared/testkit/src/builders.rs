@@ -4,7 +4,10 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::event::{Event, Recorded};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Contents, Draft, Order, Terms};
-use chatbill_domain::payment::{AttemptStatus, PaymentReport};
+use chatbill_domain::payment::{
+    AttemptStatus, Device, LookupRequest, PaymentMode, PaymentReport, PaymentRequest,
+    RefundRequest, Speed,
+};
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
 use serde_json::{Value, json};
@@ -125,6 +128,7 @@ pub fn contents(bill: Bill) -> Contents {
             on_captured: tenant.on_captured,
             late_payment: tenant.late_payment,
             receipt_message: false,
+            failed_message: false,
             receipt_url: "https://shop.example/r/1.acme.BM345A-12.token".to_owned(),
         },
         hash: bill.hash(),
@@ -183,6 +187,71 @@ pub fn report(status: AttemptStatus, payment_id: &str, paise: i64) -> PaymentRep
 #[must_use]
 pub fn captured(bill: &Bill, payment_id: &str) -> PaymentReport {
     report(AttemptStatus::Captured, payment_id, bill.total.get())
+}
+
+/// What a gateway is asked to collect for [`bill`] at [`NOW`]; its own name for the order is the reference.
+#[must_use]
+pub fn payment_request(mode: PaymentMode) -> PaymentRequest {
+    let bill = bill();
+    PaymentRequest {
+        reference: bill.reference.clone(),
+        amount: bill.total,
+        expires_at: NOW.plus_seconds(bill.expires_in),
+        description: format!("Acme Stores bill {}", bill.reference),
+        notes: vec![("counter".to_owned(), "3".to_owned())],
+        return_url: "https://shop.example/r/token".to_owned(),
+        maybe_exists: false,
+        mode,
+        order_id: bill.reference.to_string(),
+        bill,
+        shop: "Acme Stores".to_owned(),
+        now: NOW,
+        pay_url: "https://shop.example/r/token/pay".to_owned(),
+        webhook_url: "https://shop.example/webhooks/gateway/acme".to_owned(),
+        device: Some(Device {
+            ip: "203.0.113.7".to_owned(),
+            user_agent: "Till/1.0".to_owned(),
+        }),
+    }
+}
+
+/// What a lookup of [`payment_request`] needs, two minutes later.
+#[must_use]
+pub fn lookup_request(mode: PaymentMode, gateway_id: Option<&str>) -> LookupRequest {
+    let bill = bill();
+    LookupRequest {
+        reference: bill.reference.clone(),
+        gateway_id: gateway_id.map(str::to_owned),
+        order_id: bill.reference.to_string(),
+        mode,
+        amount: bill.total,
+        created_at: NOW,
+        now: NOW.plus_seconds(120),
+    }
+}
+
+/// A refund of 100 rupees of [`bill`], paid an hour ago.
+#[must_use]
+pub fn refund_request(mode: PaymentMode, payment_id: &str) -> RefundRequest {
+    let bill = bill();
+    RefundRequest {
+        reference: bill.reference.clone(),
+        order_id: bill.reference.to_string(),
+        gateway_id: None,
+        mode,
+        payment_id: payment_id.to_owned(),
+        captured: bill.total,
+        captured_at: NOW,
+        refund_id: "refund-1".to_owned(),
+        token: "k7m2p9q4r6s8t3v5w2x7".to_owned(),
+        amount: Paise::new(10_000).unwrap_or_else(|error| panic!("{error}")),
+        before: Paise::ZERO,
+        same_amount_at: None,
+        speed: Speed::Normal,
+        reason: Some("One bag was torn".to_owned()),
+        now: NOW.plus_seconds(3600),
+        gateway_refund_id: None,
+    }
 }
 
 #[cfg(test)]

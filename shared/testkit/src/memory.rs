@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chatbill_domain::connector::Wish;
 use chatbill_domain::event::{Once, Recorded};
 use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{
-    Append, Appended, Clock, Created, DeadLetters, DeliverTask, Due, HttpSend, OrderStore, Queue,
-    QueueError, Random, Settings, SettingsError, StoreError, TenantError, Tenants, Visibility,
-    due_shard,
+    Append, Appended, Clock, Contact, Contacts, Created, DeadLetters, DeliverTask, Due, HttpSend,
+    Links, OrderStore, Queue, QueueError, Random, Settings, SettingsError, StoreError, TenantError,
+    Tenants, Visibility, due_shard,
 };
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
+use chatbill_domain::token::ShortCode;
 
 use crate::builders::NOW;
 use crate::network::{Break, Network};
@@ -124,6 +126,9 @@ pub struct MemoryOrders {
 #[derive(Debug, Default)]
 struct Table {
     items: BTreeMap<OrderKey, Item>,
+    windows: BTreeMap<Contact, Millis>,
+    wishes: BTreeMap<Contact, (Millis, Wish)>,
+    links: BTreeMap<ShortCode, OrderKey>,
     writes: Vec<Write>,
 }
 
@@ -247,6 +252,68 @@ fn set_due(item: &mut Item, due: Due) {
         Due::Keep => {}
         Due::At(at) => item.due = Some(at),
         Due::Never => item.due = None,
+    }
+}
+
+impl MemoryOrders {
+    /// One request that is no order's: the change is made unless the request is lost, and an answer comes unless that is.
+    fn aside<T>(
+        &self,
+        operation: &str,
+        act: impl FnOnce(&mut Table) -> T,
+    ) -> Result<T, StoreError> {
+        let trouble = self.network.begin(&format!("store.{operation}"));
+        if trouble == Some(Break::Request) {
+            return Err(lost());
+        }
+        let answer = act(&mut lock(&self.state));
+        match trouble {
+            Some(_) => Err(lost()),
+            None => Ok(answer),
+        }
+    }
+}
+
+impl Contacts for MemoryOrders {
+    async fn open_window(&self, contact: &Contact, until: Millis) -> Result<(), StoreError> {
+        self.aside("open_window", |table| {
+            let known = table.windows.entry(contact.clone()).or_insert(until);
+            *known = (*known).max(until);
+        })
+    }
+
+    async fn window(&self, contact: &Contact) -> Result<Option<Millis>, StoreError> {
+        self.aside("window", |table| table.windows.get(contact).copied())
+    }
+
+    async fn wish(&self, contact: &Contact, wish: Wish, at: Millis) -> Result<(), StoreError> {
+        self.aside("wish", |table| {
+            let known = table.wishes.entry(contact.clone()).or_insert((at, wish));
+            if known.0 < at {
+                *known = (at, wish);
+            }
+        })
+    }
+
+    /// Always served from the cache: no round trip.
+    async fn opted_out(&self, contact: &Contact, _now: Millis) -> Result<bool, StoreError> {
+        let state = lock(&self.state);
+        Ok(state
+            .wishes
+            .get(contact)
+            .is_some_and(|(_, wish)| *wish == Wish::OptOut))
+    }
+}
+
+impl Links for MemoryOrders {
+    async fn shorten(&self, code: &ShortCode, key: &OrderKey) -> Result<(), StoreError> {
+        self.aside("shorten", |table| {
+            table.links.insert(code.clone(), key.clone());
+        })
+    }
+
+    async fn follow(&self, code: &ShortCode) -> Result<Option<OrderKey>, StoreError> {
+        self.aside("follow", |table| table.links.get(code).cloned())
     }
 }
 

@@ -204,6 +204,7 @@ pub fn started() -> Event {
         id: "plink_QK0000000000l1".to_owned(),
         link: "https://rzp.io/rzp/QK00l1".to_owned(),
         expires_at: NOW.plus_seconds(1890),
+        extra: None,
     })
 }
 
@@ -218,6 +219,7 @@ pub fn bill_sent() -> Vec<Event> {
             attempt: 1,
             form: chatbill_domain::message::Form::Template,
             fallback: false,
+            sms: false,
         },
         Event::Sent {
             message,

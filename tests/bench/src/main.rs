@@ -81,6 +81,7 @@ impl Bench {
             ("CHATBILL_TABLE", text("table")),
             ("CHATBILL_QUEUE_URL", text("queue_url")),
             ("CHATBILL_DLQ_URL", text("dlq_url")),
+            ("CHATBILL_SEND_CONCURRENCY", "10".to_owned()),
             (
                 "CHATBILL_TENANTS_PATH",
                 format!("/chatbill/{stage}/tenants"),

@@ -79,6 +79,7 @@ async fn billed_interactively() -> World {
             attempt: 1,
             form: Form::Interactive,
             fallback: true,
+            sms: false,
         },
         Event::Sent {
             message,

@@ -72,6 +72,7 @@ fn order_of(bill: Bill, mode: PaymentMode, events: Vec<Event>) -> Order {
             on_captured: Fulfilment::Processing,
             late_payment: LatePayment::Hold,
             receipt_message: false,
+            failed_message: false,
             receipt_url: view().receipt_url,
         },
         created_at: TAKEN,
@@ -89,6 +90,7 @@ fn started() -> Event {
         id: "plink_1".into(),
         link: "https://rzp.io/i/AiGGmnh".into(),
         expires_at: TAKEN.plus_seconds(1800),
+        extra: None,
     })
 }
 

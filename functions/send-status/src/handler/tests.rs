@@ -3,6 +3,7 @@ use chatbill_domain::event::Event;
 use chatbill_domain::http::Answer;
 use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Report};
 use chatbill_domain::order::{MessageStatus, Order};
+use chatbill_domain::pace::Pace;
 use chatbill_domain::ports::Queue;
 use chatbill_runtime::batch;
 use chatbill_testkit::builders::{bill, captured, key, reference};
@@ -40,6 +41,7 @@ fn ports(world: &World) -> InMemory {
         http: world.http.clone(),
         clock: world.clock.clone(),
         random: SeededRandom::new(1),
+        pace: Pace::new(1),
     }
 }
 
@@ -157,6 +159,7 @@ async fn every_event_is_answered_as_recorded() {
                 attempt: 1,
                 form: Form::Template,
                 fallback: false,
+                sms: false,
             }),
             "two-orders" | "poison-between-neighbours" => {
                 world.order_named("BM345A-13", vec![started()]).await;
@@ -430,6 +433,7 @@ async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
             attempt: 1,
             form: Form::Template,
             fallback: false,
+            sms: false,
         }),
         second(|message| Event::Sent {
             message,

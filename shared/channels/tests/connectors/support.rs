@@ -6,7 +6,7 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::ReferenceId;
-use chatbill_domain::message::{Content, MessageKey, Outgoing, Tag, Template};
+use chatbill_domain::message::{Content, Form, MessageKey, Outgoing, Tag, Template};
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::PaymentMode;
 use chatbill_domain::tenant::Tenant;
@@ -165,7 +165,13 @@ impl Letter {
             payment_id: None,
             captured: Paise::ZERO,
             content,
+            form: if template.is_some() {
+                Form::Template
+            } else {
+                Form::Interactive
+            },
             template,
+            qr: None,
         }
     }
 }

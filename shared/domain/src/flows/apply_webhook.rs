@@ -3,7 +3,7 @@
 //!
 //! Round trips per signal: store, queue (only when a message follows); a hint asks the holder of the money in between.
 
-use crate::connector::{Channel, Gateway, Signal, Trust};
+use crate::connector::{Channel, Gateway, Signal, Trust, Wish};
 use crate::event::{Event, Once, Recorded};
 use crate::flows::{lookup_request, queue_owed, report_given_up, report_new_holds};
 use crate::http::{CallError, converse};
@@ -12,8 +12,10 @@ use crate::message::{Report, Tag};
 use crate::order::{MessageStatus, Order};
 use crate::payment::{AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport};
 use crate::ports::{
-    Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
+    Append, Appended, Clock, Contact, Contacts, Due, HttpSend, OrderStore, Queue, QueueError,
+    StoreError,
 };
+use crate::time::Millis;
 
 /// After a change, `reconcile` looks at the order at the latest this many seconds later, unless somebody settles it before.
 const SOON: i64 = 120;
@@ -55,7 +57,7 @@ pub enum ApplyError {
 
 /// Applies all signals of one webhook, in their sequence. Every signal is tried even when one fails, so that a poisoned neighbour
 /// holds nothing up; the first failure is returned and the whole webhook comes again, which changes nothing for the others.
-pub async fn apply_webhook<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+pub async fn apply_webhook<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     tenant: &TenantId,
     source: &str,
@@ -72,7 +74,7 @@ pub async fn apply_webhook<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     failure.map_or(Ok(()), Err)
 }
 
-async fn apply_signal<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     tenant: &TenantId,
     source: &str,
@@ -110,8 +112,48 @@ async fn apply_signal<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             // Our orders exist before their links do: the end of another link says nothing about a bill to come.
             store_fact(deps, key, closed_once(reason), event, now, Unknown::Ignore).await
         }
+        Signal::Refund { reference, .. } => {
+            tracing::info!(
+                webhook.source = source, order.tenant_id = %tenant, order.reference_id = %reference,
+                "a refund was reported"
+            );
+            Ok(())
+        }
+        Signal::Inbound { phone, at, wish } => {
+            let contact = Contact {
+                tenant: tenant.clone(),
+                phone,
+            };
+            inbound(deps.store, &contact, at, wish).await
+        }
         Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
     }
+}
+
+/// Meta, "Send messages": a customer's message opens a window of 24 hours. Seconds.
+const WINDOW: i64 = 24 * 3600;
+
+/// The customer wrote.
+async fn inbound<S: Contacts>(
+    store: &S,
+    contact: &Contact,
+    at: Millis,
+    wish: Option<Wish>,
+) -> Result<(), ApplyError> {
+    store.open_window(contact, at.plus_seconds(WINDOW)).await?;
+    if let Some(wish) = wish {
+        store.wish(contact, wish, at).await?;
+        tracing::info!(
+            event = "customer_wish",
+            order.tenant_id = %contact.tenant,
+            "a customer asked for messages to {}",
+            match wish {
+                Wish::OptOut => "stop",
+                Wish::OptIn => "start again",
+            }
+        );
+    }
+    Ok(())
 }
 
 const fn closed_name(reason: Closed) -> &'static str {
@@ -141,7 +183,7 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C>(
     mut key: OrderKey,
     once: Once,
     event: Recorded,
-    now: crate::time::Millis,
+    now: Millis,
     unknown: Unknown,
 ) -> Result<(), ApplyError> {
     let append = Append {
@@ -207,16 +249,19 @@ async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                 return Ok(());
             }
             Loaded::Order(order) => {
-                let found = match ask_about(deps.http, &order, ask, asked_as.as_ref()).await {
-                    Ok(found) => found,
-                    // Coming again would not change the answer, and a sender that is refused for a day stops sending
-                    // altogether. The order stays open; reconcile asks again.
-                    Err(error @ (CallError::Rejected { .. } | CallError::Unsupported(_))) => {
-                        report_unclear(&order, &error);
-                        return Ok(());
-                    }
-                    Err(error) => return Err(ApplyError::Lookup(error)),
-                };
+                let found =
+                    match ask_about(deps.http, &order, ask, asked_as.as_ref(), deps.clock.now())
+                        .await
+                    {
+                        Ok(found) => found,
+                        // Coming again would not change the answer, and a sender that is refused for a day stops sending
+                        // altogether. The order stays open; reconcile asks again.
+                        Err(error @ (CallError::Rejected { .. } | CallError::Unsupported(_))) => {
+                            report_unclear(&order, &error);
+                            return Ok(());
+                        }
+                        Err(error) => return Err(ApplyError::Lookup(error)),
+                    };
                 return apply_found(
                     deps.store,
                     deps.queue,
@@ -286,6 +331,7 @@ pub(crate) async fn ask_about<H: HttpSend>(
     order: &Order,
     ask: Askable<'_>,
     asked_as: Option<&ReferenceId>,
+    now: Millis,
 ) -> Result<Found, CallError> {
     if order.terms().gateway != ask.gateway.name() {
         // Another gateway that knows nothing of it would make a paid order look unpaid.
@@ -299,10 +345,10 @@ pub(crate) async fn ask_about<H: HttpSend>(
                 Some(reference) => vec![reference],
                 None => every_sending(order),
             };
-            ask_about_native(http, &references, ask).await
+            ask_about_native(http, order, &references, ask, now).await
         }
         PaymentMode::PaymentLink | PaymentMode::UpiIntent => {
-            let request = lookup_request(order);
+            let request = lookup_request(order, ask.gateway, now);
             converse(http, |answers| ask.gateway.lookup(&request, answers)).await
         }
     }
@@ -323,8 +369,10 @@ fn every_sending(order: &Order) -> Vec<&ReferenceId> {
 /// What one message's reference says about money counts although another could not be asked about.
 async fn ask_about_native<H: HttpSend>(
     http: &H,
+    order: &Order,
     references: &[&ReferenceId],
     ask: Askable<'_>,
+    now: Millis,
 ) -> Result<Found, CallError> {
     let mut all = Found::default();
     let mut failure = None;
@@ -337,6 +385,7 @@ async fn ask_about_native<H: HttpSend>(
                 let request = LookupRequest {
                     reference: (*reference).clone(),
                     gateway_id: None,
+                    ..lookup_request(order, ask.gateway, now)
                 };
                 let asked = converse(http, |answers| ask.gateway.lookup(&request, answers));
                 match asked.await {

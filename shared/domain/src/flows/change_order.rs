@@ -129,7 +129,7 @@ async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     }
     let gateway = ask.gateway;
     // Also when no link is on record: a lost answer may have left one at the gateway.
-    let request = lookup_request(order);
+    let request = lookup_request(order, gateway, deps.clock.now());
     match converse(deps.http, |answers| gateway.cancel(&request, answers)).await {
         Ok(Canceled::Closed) => Ok(()),
         Ok(Canceled::AlreadyPaid) => {
@@ -171,7 +171,7 @@ async fn not_paid_natively<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     if !order.bill_was_sent() {
         return Ok(());
     }
-    let found = match ask_about(deps.http, order, ask, None).await {
+    let found = match ask_about(deps.http, order, ask, None, deps.clock.now()).await {
         Ok(found) => found,
         // Neither the provider nor the gateway can be asked; money that comes is held as late.
         Err(CallError::Unsupported(_)) => return Ok(()),

@@ -9,13 +9,13 @@ use crate::fault::Fault;
 use crate::flows::{lookup_request, queue_owed, report_hold};
 use crate::http::{CallError, converse};
 use crate::ids::OrderKey;
-use crate::message::Form;
 use crate::order::{Contents, Draft, Order, PaymentStatus, Terms};
-use crate::payment::{PaymentMode, PaymentRequest};
+use crate::payment::{Device, PaymentMode, PaymentRequest};
 use crate::ports::{
     Append, Appended, Clock, Created, Due, HttpSend, OrderStore, Queue, StoreError,
 };
-use crate::tenant::Tenant;
+use crate::sms::Kind;
+use crate::tenant::{ChannelKind, FirstForm, Tenant};
 use crate::time::Millis;
 use crate::token::ReceiptToken;
 
@@ -83,6 +83,7 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     bill: Bill,
     by: &str,
     public_url: &str,
+    device: Option<Device>,
 ) -> Result<Outcome, CreateError> {
     let mode = tenant.payment.mode;
     let faults = gateway.check(&bill, mode, bill.expires_in);
@@ -103,7 +104,7 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             .for_each(|(hold, _)| report_hold(&order, *hold));
     }
     let order = start(
-        deps.store, deps.http, deps.clock, tenant, gateway, order, !new,
+        deps.store, deps.http, deps.clock, tenant, gateway, order, !new, device,
     )
     .await?;
     queue_owed(deps.queue, &order).await?;
@@ -120,7 +121,13 @@ fn draft(tenant: &Tenant, bill: Bill, by: &str, public_url: &str, now: Millis) -
         .receipt_secret()
         .map(|secret| ReceiptToken::issue(&key, secret))
         .unwrap_or_default();
-    let template = tenant.channel.receipt.is_some() && tenant.channel.form == Form::Template;
+    let template =
+        tenant.channel.receipt.is_some() && tenant.channel.form != FirstForm::Interactive;
+    let failed_text = tenant
+        .channel
+        .account
+        .credentials
+        .has("dlt_template_ids", Kind::Failed.as_str());
     let contents = Contents {
         terms: Terms {
             mode: tenant.payment.mode,
@@ -130,6 +137,7 @@ fn draft(tenant: &Tenant, bill: Bill, by: &str, public_url: &str, now: Millis) -
             on_captured: tenant.on_captured,
             late_payment: tenant.late_payment,
             receipt_message: template,
+            failed_message: tenant.channel.kind == ChannelKind::Sms && failed_text,
             receipt_url: format!("{}/r/{token}", public_url.trim_end_matches('/')),
         },
         hash: bill.hash(),
@@ -154,6 +162,7 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     gateway: &dyn Gateway,
     order: Order,
     maybe_exists: bool,
+    device: Option<Device>,
 ) -> Result<Order, CreateError> {
     if order.is_ready()
         || !order.payment_status().is_open()
@@ -166,22 +175,16 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
             "the order was made with another gateway than the tenant has now".to_owned(),
         ));
     }
-    let bill = order.bill();
+    let name = gateway.order_id(&order.key.reference);
+    if name != order.key.reference && !store.alias(&name, &order.key).await? {
+        return Err(CreateError::Refused {
+            code: "order_id_taken".to_owned(),
+            detail: "the gateway's name for this bill is another bill's reference_id".to_owned(),
+        });
+    }
     let request = PaymentRequest {
-        reference: order.key.reference.clone(),
-        amount: bill.total,
-        expires_at: order
-            .contents
-            .expires_at
-            .max(clock.now().plus_seconds(SHORTEST_LINK)),
-        description: format!("{} bill {}", tenant.display_name, bill.reference),
-        notes: bill
-            .notes
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect(),
-        return_url: order.terms().receipt_url.clone(),
         maybe_exists,
+        ..payment_request(tenant, gateway, &order, device, clock.now())
     };
     let result = converse(http, |answers| gateway.start(&request, answers)).await;
     let now = clock.now();
@@ -245,7 +248,7 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     };
     if order.payment_status() == PaymentStatus::Canceled {
         // Canceled while the gateway was making the link: nobody may pay it any more.
-        let request = lookup_request(&order);
+        let request = lookup_request(&order, gateway, clock.now());
         if let Err(error) = converse(http, |answers| gateway.cancel(&request, answers)).await {
             tracing::error!(
                 event = "tenant_broken",
@@ -258,4 +261,47 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
         Some(failure) if !order.is_ready() => Err(failure),
         _ => Ok(order),
     }
+}
+
+/// What the gateway is told of an order, when its payment is made and when its pay page is shown.
+#[must_use]
+pub fn payment_request(
+    tenant: &Tenant,
+    gateway: &dyn Gateway,
+    order: &Order,
+    device: Option<Device>,
+    now: Millis,
+) -> PaymentRequest {
+    let bill = order.bill();
+    PaymentRequest {
+        reference: order.key.reference.clone(),
+        amount: bill.total,
+        expires_at: order
+            .contents
+            .expires_at
+            .max(now.plus_seconds(SHORTEST_LINK)),
+        description: format!("{} bill {}", tenant.display_name, bill.reference),
+        notes: bill
+            .notes
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        return_url: order.terms().receipt_url.clone(),
+        maybe_exists: false,
+        mode: order.terms().mode,
+        order_id: gateway.order_id(&order.key.reference).to_string(),
+        bill: bill.clone(),
+        shop: tenant.display_name.clone(),
+        now,
+        pay_url: format!("{}/pay", order.terms().receipt_url),
+        webhook_url: webhook_url(&order, gateway.name()),
+        device,
+    }
+}
+
+/// Where a vendor reports about an order.
+fn webhook_url(order: &Order, source: &str) -> String {
+    let base = order.terms().receipt_url.rsplit_once("/r/");
+    let base = base.map_or("", |(base, _)| base);
+    format!("{base}/webhooks/{source}/{}", order.key.tenant)
 }

@@ -1,28 +1,32 @@
 //! Sends one message an order owes. Called for each task of the queue, as often as the queue likes.
 //!
 //! Round trips of the first try: store (claims the try and reads the order), provider, store (records the outcome). A later
-//! try reads first. A try is written down before the provider is called, so a crash leaves a trace and is treated like a lost answer.
+//! try reads first. By SMS one more, which makes the short link; with `form: auto` two more, which read the order and the customer's
+//! window first. A try is written down before the provider is called, so a crash leaves a trace and is treated like a lost answer.
 
 use crate::connector::{Channel, SendStep};
 use crate::delivery;
 use crate::event::{Event, Once, Recorded};
-use crate::flows::report_given_up;
+use crate::flows::{report_given_up, report_turned};
 use crate::http::{Answer, MAX_CALLS};
-use crate::ids::ReferenceId;
+use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{
-    Checkout, Content, Form, MessageKey, Outgoing, Remedy, SendFailure, Tag, Template,
+    Checkout, Content, Form, MessageKey, Outgoing, QrCode, Remedy, SendFailure, Tag, Template,
 };
 use crate::order::{Message, MessageStatus, Order, PaymentStatus};
+use crate::pace::{Pace, Turn};
 use crate::payment::PaymentMode;
 use crate::ports::{
-    Append, Appended, Clock, DeliverTask, Due, HttpSend, OrderStore, Random, StoreError,
+    Append, Appended, Clock, Contact, Contacts, DeliverTask, Due, HttpSend, Links, OrderStore,
+    Random, StoreError,
 };
-use crate::tenant::Tenant;
+use crate::tenant::{ChannelKind, FirstForm, QrHeader, Tenant};
 use crate::time::Millis;
+use crate::token::ShortCode;
 
 /// What the use case works with.
 pub struct Deps<'a, S, H, C, R> {
-    /// Orders.
+    /// Orders, customers' windows and wishes, short links.
     pub store: &'a S,
     /// Calls to the messaging provider.
     pub http: &'a H,
@@ -30,6 +34,10 @@ pub struct Deps<'a, S, H, C, R> {
     pub clock: &'a C,
     /// Jitter.
     pub random: &'a R,
+    /// How fast senders may go.
+    pub pace: &'a Pace,
+    /// Draws the code to pay as a PNG, for tenants that have it uploaded.
+    pub draw: fn(&str) -> Option<Vec<u8>>,
 }
 
 /// What the queue is to do with the task.
@@ -42,16 +50,32 @@ pub enum Verdict {
 }
 
 /// Sends one message. `first` says that the queue hands this task out for the first time.
-pub async fn deliver<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
+pub async fn deliver<S: OrderStore + Contacts + Links, H: HttpSend, C: Clock, R: Random>(
     deps: &Deps<'_, S, H, C, R>,
     tenant: &Tenant,
     channel: &dyn Channel,
     task: &DeliverTask,
     first: bool,
 ) -> Result<Verdict, StoreError> {
-    let mut blind = first && task.attempt == 0;
-    // An interactive message that finds the window closed is followed by its template at once; hence twice.
-    for _ in 0..2 {
+    let sender = sender(tenant);
+    match deps.pace.turn(&sender, channel.rate(), deps.clock.now()) {
+        Turn::Later(seconds) => return Ok(Verdict::Again(seconds)),
+        Turn::In(0) => {}
+        Turn::In(wait) => {
+            let wait = u64::try_from(wait).unwrap_or_default();
+            deps.clock
+                .sleep(std::time::Duration::from_millis(wait))
+                .await;
+        }
+    }
+    // Which form to use depends on the customer's window, and the customer stands in the order.
+    let looks = tenant.channel.form == FirstForm::Auto
+        && tenant.channel.kind == ChannelKind::WhatsApp
+        && template(tenant, &task.message).is_some();
+    let mut blind = first && task.attempt == 0 && !looks;
+    // An interactive message that finds the window closed is followed by its template at once, and what fails on WhatsApp for
+    // good by an SMS; hence three times.
+    for _ in 0..3 {
         let claimed = if blind {
             claim_first(deps, tenant, channel, task).await?
         } else {
@@ -65,10 +89,15 @@ pub async fn deliver<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         };
         match attempt(deps, tenant, channel, *order, &task.message).await? {
             Attempted::Verdict(verdict) => return Ok(verdict),
-            Attempted::TemplateNext => {}
+            Attempted::OtherForm => {}
         }
     }
     Ok(Verdict::Again(1))
+}
+
+/// Whose rate a message counts against: the number or header it is sent from.
+fn sender(tenant: &Tenant) -> String {
+    format!("{}/{}", tenant.channel.account.vendor, tenant.channel.from)
 }
 
 enum Claim {
@@ -79,17 +108,20 @@ enum Claim {
 }
 
 /// Claims the first try without reading first: nearly every task comes here exactly once.
-async fn claim_first<S: OrderStore, H, C: Clock, R>(
+async fn claim_first<S: OrderStore + Contacts + Links, H, C: Clock, R>(
     deps: &Deps<'_, S, H, C, R>,
     tenant: &Tenant,
     channel: &dyn Channel,
     task: &DeliverTask,
 ) -> Result<Claim, StoreError> {
     let now = deps.clock.now();
-    let (form, fallback) = form(tenant, &task.message, false);
-    let append = claim(task, 1, form, fallback, channel.name(), now, None);
+    let plan = plan(tenant, &task.message, None, false);
+    if plan.form == Form::Sms {
+        shorten(deps.store, tenant, &task.key()).await?;
+    }
+    let append = claim(task, 1, plan, channel.name(), now, None);
     match deps.store.append(&task.key(), &append).await? {
-        Appended::Done(order) => settle_or_send(deps, order, &task.message, channel).await,
+        Appended::Done(order) => settle_or_send(deps, tenant, order, &task.message, channel).await,
         Appended::Duplicate(_) | Appended::Stale(_) => Ok(Claim::Look),
         Appended::Missing | Appended::Alias(_) => {
             tracing::error!(order.reference_id = %task.reference_id, "a task names an order that does not exist");
@@ -99,7 +131,7 @@ async fn claim_first<S: OrderStore, H, C: Clock, R>(
 }
 
 /// Reads the order and claims the next try, if there is to be one now.
-async fn claim_again<S: OrderStore, H, C: Clock, R: Random>(
+async fn claim_again<S: OrderStore + Contacts + Links, H, C: Clock, R: Random>(
     deps: &Deps<'_, S, H, C, R>,
     tenant: &Tenant,
     channel: &dyn Channel,
@@ -126,19 +158,28 @@ async fn claim_again<S: OrderStore, H, C: Clock, R: Random>(
     if message.status.is_settled() {
         return Ok(Claim::Verdict(Verdict::Done));
     }
-    let (form, fallback) = form(tenant, &task.message, message.window_closed);
+    let open = match tenant.channel.form {
+        FirstForm::Auto => {
+            let window = deps.store.window(&contact(&order)).await?;
+            window.is_some_and(|until| now < until)
+        }
+        FirstForm::Template | FirstForm::Interactive => false,
+    };
+    let plan = plan(tenant, &task.message, Some((&order, message)), open);
+    if plan.form == Form::Sms {
+        shorten(deps.store, tenant, &task.key()).await?;
+    }
     let attempt = message.attempts.saturating_add(1);
     let append = claim(
         task,
         attempt,
-        form,
-        fallback,
+        plan,
         channel.name(),
         now,
         Some(order.events.len()),
     );
     match deps.store.append(&task.key(), &append).await? {
-        Appended::Done(order) => settle_or_send(deps, order, &task.message, channel).await,
+        Appended::Done(order) => settle_or_send(deps, tenant, order, &task.message, channel).await,
         // Somebody wrote in between (a webhook, a second copy of this task). Look again in a moment.
         Appended::Duplicate(_) | Appended::Stale(_) => Ok(Claim::Verdict(Verdict::Again(1))),
         Appended::Missing | Appended::Alias(_) => Ok(Claim::Verdict(Verdict::Done)),
@@ -189,8 +230,7 @@ async fn end_unfinished<S: OrderStore, H, C: Clock, R: Random>(
 fn claim(
     task: &DeliverTask,
     attempt: u32,
-    form: Form,
-    fallback: bool,
+    plan: Plan,
     by: &str,
     now: Millis,
     expect: Option<usize>,
@@ -198,8 +238,9 @@ fn claim(
     let event = Event::Try {
         message: task.message.clone(),
         attempt,
-        form,
-        fallback,
+        form: plan.form,
+        fallback: plan.template_stands_by,
+        sms: plan.sms_stands_by,
     };
     Append {
         once: Some(Once::attempt(&task.message, attempt)),
@@ -232,8 +273,9 @@ fn too_early(message: &Message, now: Millis) -> Option<Verdict> {
 }
 
 /// The claim is stored. If the message is not needed any more, that is recorded instead of sending it.
-async fn settle_or_send<S: OrderStore, H, C: Clock, R>(
+async fn settle_or_send<S: OrderStore + Contacts, H, C: Clock, R>(
     deps: &Deps<'_, S, H, C, R>,
+    tenant: &Tenant,
     order: Order,
     key: &MessageKey,
     channel: &dyn Channel,
@@ -249,8 +291,20 @@ async fn settle_or_send<S: OrderStore, H, C: Clock, R>(
     {
         return Ok(Claim::Verdict(Verdict::Done));
     }
-    let Some(why) = needless(&order, key, now) else {
-        return Ok(Claim::Mine(Box::new(order)));
+    let why = match needless(&order, key, now) {
+        Some(why) => why,
+        None if deps.store.opted_out(&contact(&order), now).await? => {
+            "the customer asked not to be written to"
+        }
+        None => {
+            let turns = order
+                .message(key)
+                .is_some_and(|m| m.form != Some(Form::Sms) && elsewhere(tenant, &order, m));
+            if turns {
+                return turn(deps, channel, &order, key).await;
+            }
+            return Ok(Claim::Mine(Box::new(order)));
+        }
     };
     let event = Event::Skipped {
         message: key.clone(),
@@ -264,6 +318,44 @@ async fn settle_or_send<S: OrderStore, H, C: Clock, R>(
     )
     .await?;
     Ok(Claim::Verdict(Verdict::Done))
+}
+
+/// The try was claimed before it was known that the order had turned to SMS. Nothing was sent; the next claim knows.
+async fn turn<S: OrderStore, H, C: Clock, R>(
+    deps: &Deps<'_, S, H, C, R>,
+    channel: &dyn Channel,
+    order: &Order,
+    key: &MessageKey,
+) -> Result<Claim, StoreError> {
+    let attempt = order.message(key).map_or(1, |m| m.attempts);
+    let event = Event::SendFailed {
+        message: key.clone(),
+        attempt,
+        failure: SendFailure {
+            remedy: Remedy::GiveUp,
+            code: "turned_to_sms".to_owned(),
+            detail: "WhatsApp failed for this order before".to_owned(),
+        },
+        again_at: None,
+    };
+    let recorded = Recorded::new(deps.clock.now(), channel.name(), event);
+    record(deps.store, order, Once::outcome(key, attempt), recorded).await?;
+    Ok(Claim::Look)
+}
+
+fn contact(order: &Order) -> Contact {
+    Contact {
+        tenant: order.key.tenant.clone(),
+        phone: order.phone.clone(),
+    }
+}
+
+/// Makes the short link an SMS carries. The same each time, so a repetition changes nothing.
+async fn shorten<L: Links>(links: &L, tenant: &Tenant, key: &OrderKey) -> Result<(), StoreError> {
+    match tenant.receipt_secret() {
+        Some(secret) => links.shorten(&ShortCode::issue(key, secret), key).await,
+        None => Ok(()),
+    }
 }
 
 /// Why a message need not be sent any more.
@@ -288,7 +380,10 @@ fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str
             }
         }
         MessageKey::Status(_) if !order.bill_was_sent() => Some("the customer never got the bill"),
-        MessageKey::Status(_) | MessageKey::Paid | MessageKey::Receipt => None,
+        MessageKey::Failed if status != PaymentStatus::Failed => {
+            Some("the failed attempt is no longer the latest news")
+        }
+        MessageKey::Status(_) | MessageKey::Paid | MessageKey::Receipt | MessageKey::Failed => None,
     }
 }
 
@@ -303,7 +398,8 @@ fn last_moment(order: &Order) -> Millis {
 
 enum Attempted {
     Verdict(Verdict),
-    TemplateNext,
+    /// It goes on at once in another form.
+    OtherForm,
 }
 
 /// Makes one claimed try and records how it ended.
@@ -324,7 +420,13 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         message: key.clone(),
         attempt: number,
     };
-    let result = match outgoing(tenant, &order, message, &tag, deps.clock.now()) {
+    let picture = picture(tenant, &order, message, deps.draw);
+    let receipt = receipt_url(tenant, &order, message.form);
+    let links = Addresses {
+        receipt: &receipt,
+        picture: picture.as_deref(),
+    };
+    let result = match outgoing(tenant, &order, message, &tag, deps.clock.now(), &links) {
         Some(outgoing) => send(deps.http, channel, &outgoing).await,
         None => Err(SendFailure {
             remedy: Remedy::GiveUp,
@@ -333,6 +435,8 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         }),
     };
     let now = deps.clock.now();
+    let remedy = result.as_ref().err().map(|failure| failure.remedy);
+    deps.pace.ended(&sender(tenant), remedy, now);
     let (event, verdict) = match result {
         Ok((id, segments)) => {
             tracing::info!(
@@ -379,7 +483,11 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
     .await?;
     let after = stored.message(key);
     if after.is_some_and(|m| m.template_next) {
-        return Ok(Attempted::TemplateNext);
+        return Ok(Attempted::OtherForm);
+    }
+    if after.is_some_and(|m| m.sms_next) {
+        report_turned(&stored, key);
+        return Ok(Attempted::OtherForm);
     }
     if let (Some(code), Some(MessageStatus::Failed)) = (code, after.map(|m| m.status)) {
         report_given_up(&stored, key, &code);
@@ -459,18 +567,78 @@ fn template<'a>(tenant: &'a Tenant, key: &MessageKey) -> Option<&'a Template> {
         MessageKey::Invoice(_) => tenant.channel.invoice.as_ref(),
         MessageKey::Paid | MessageKey::Status(_) => tenant.channel.status.as_ref(),
         MessageKey::Receipt => tenant.channel.receipt.as_ref(),
+        MessageKey::Failed => None,
     }
 }
 
-/// The form of the next try, and whether a template stands by should the window turn out closed.
-fn form(tenant: &Tenant, key: &MessageKey, window_closed: bool) -> (Form, bool) {
-    match template(tenant, key) {
-        None => (Form::Interactive, false),
-        Some(_) if window_closed || tenant.channel.form == Form::Template => {
-            (Form::Template, false)
-        }
-        Some(_) => (Form::Interactive, true),
+/// How the next try goes out, and what follows when it fails.
+#[derive(Clone, Copy)]
+struct Plan {
+    form: Form,
+    /// Should the window turn out closed.
+    template_stands_by: bool,
+    /// Should WhatsApp definitely fail.
+    sms_stands_by: bool,
+}
+
+/// `open`: the customer is known to have written within 24 hours.
+fn plan(tenant: &Tenant, key: &MessageKey, known: Option<(&Order, &Message)>, open: bool) -> Plan {
+    let by_sms = known.is_some_and(|(order, m)| m.by_sms || elsewhere(tenant, order, m));
+    let window_closed = known.is_some_and(|(_, m)| m.window_closed);
+    let form = match (template(tenant, key), tenant.channel.form) {
+        _ if by_sms || tenant.channel.kind == ChannelKind::Sms => Form::Sms,
+        (None, _) => Form::Interactive,
+        (Some(_), _) if window_closed => Form::Template,
+        (Some(_), FirstForm::Interactive) => Form::Interactive,
+        (Some(_), FirstForm::Auto) if open => Form::Interactive,
+        (Some(_), FirstForm::Template | FirstForm::Auto) => Form::Template,
+    };
+    Plan {
+        form,
+        template_stands_by: form == Form::Interactive && template(tenant, key).is_some(),
+        sms_stands_by: form != Form::Sms && tenant.channel.fallback_to_sms,
     }
+}
+
+/// WhatsApp failed for another message of this order, and of this one nothing can have arrived.
+fn elsewhere(tenant: &Tenant, order: &Order, message: &Message) -> bool {
+    order.turned_to_sms.is_some() && tenant.channel.fallback_to_sms && !message.may_have_arrived()
+}
+
+/// What a message links to.
+struct Addresses<'a> {
+    receipt: &'a str,
+    picture: Option<&'a [u8]>,
+}
+
+/// The receipt page, by its short name in an SMS.
+fn receipt_url(tenant: &Tenant, order: &Order, form: Option<Form>) -> String {
+    let url = &order.terms().receipt_url;
+    match (form, tenant.receipt_secret(), url.rsplit_once("/r/")) {
+        (Some(Form::Sms), Some(secret), Some((base, _))) => {
+            format!("{base}/r/{}", ShortCode::issue(&order.key, secret).as_str())
+        }
+        _ => url.clone(),
+    }
+}
+
+/// The code to pay, for tenants that have it uploaded.
+fn picture(
+    tenant: &Tenant,
+    order: &Order,
+    message: &Message,
+    draw: fn(&str) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let wanted = tenant.channel.qr_header == Some(QrHeader::Upload) && shows_qr(order, message);
+    let started = order.started.as_ref().filter(|_| wanted)?;
+    draw(&started.link)
+}
+
+/// A bill on WhatsApp that has something to scan and brings no header of its own.
+fn shows_qr(order: &Order, message: &Message) -> bool {
+    matches!(message.key, MessageKey::Invoice(_))
+        && message.form != Some(Form::Sms)
+        && order.bill().header.is_none()
 }
 
 /// Puts together what a message says.
@@ -480,9 +648,10 @@ fn outgoing<'a>(
     message: &Message,
     tag: &'a Tag,
     now: Millis,
+    links: &Addresses<'a>,
 ) -> Option<Outgoing<'a>> {
     let bill = order.bill();
-    let receipt = &order.terms().receipt_url;
+    let receipt = links.receipt;
     let shop = &tenant.display_name;
     let paid = format!(
         "{shop} received your payment of {}. Thank you! Receipt: {receipt}",
@@ -507,6 +676,12 @@ fn outgoing<'a>(
         },
         MessageKey::Receipt => Content::Receipt {
             text: format!("Your receipt from {shop}: {receipt}"),
+        },
+        MessageKey::Failed => Content::Failed {
+            text: format!(
+                "Your payment of {} at {shop} did not go through. Try again: {receipt}",
+                bill.total.rupees()
+            ),
         },
         MessageKey::Status(number) => {
             let (status, description) = order.fulfilment_change(*number)?;
@@ -540,7 +715,15 @@ fn outgoing<'a>(
         payment_id: order.payment().map(|(id, _)| id),
         captured: order.captured_amount(),
         content,
+        form: message.form.unwrap_or(Form::Interactive),
         template,
+        qr: match (tenant.channel.qr_header, &order.started) {
+            (Some(QrHeader::Link), Some(_)) if shows_qr(order, message) => Some(QrCode::Link(
+                format!("{}/qr.png", order.terms().receipt_url),
+            )),
+            (Some(QrHeader::Upload), _) => links.picture.map(QrCode::Png),
+            _ => None,
+        },
     })
 }
 

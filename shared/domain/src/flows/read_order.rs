@@ -215,6 +215,7 @@ fn entry(event: &Event) -> Value {
             attempt,
             form,
             fallback: _,
+            sms: _,
         } => {
             json!({"event": "sending", "message": message, "attempt": attempt, "form": form})
         }

@@ -214,6 +214,7 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             gateway,
             order.clone(),
             true,
+            None,
         )
         .await
         {
@@ -239,7 +240,7 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             "the vendor did not answer before".to_owned(),
         ));
     } else if order.payment_is_due(now) {
-        match ask_about(deps.http, &order, ask, None).await {
+        match ask_about(deps.http, &order, ask, None, now).await {
             Ok(found) => {
                 let names = (gateway.name(), ask.channel.name());
                 match apply_found(

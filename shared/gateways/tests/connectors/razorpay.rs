@@ -11,6 +11,7 @@ use chatbill_domain::payment::{
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
+use chatbill_testkit::builders::{lookup_request, payment_request};
 use serde_json::{Value, json};
 
 use crate::support::{Probe, bytes, fixture, lost, printed, read, reply, tenant};
@@ -62,9 +63,7 @@ fn request() -> PaymentRequest {
         amount: Paise::new(84_000).unwrap(),
         expires_at: Millis::new(1_772_131_045_750),
         description: "Acme Stores, bill BM345A-12".into(),
-        notes: vec![("counter".into(), "3".into())],
-        return_url: "https://shop.example/r/token".into(),
-        maybe_exists: false,
+        ..payment_request(PaymentMode::PaymentLink)
     }
 }
 
@@ -98,6 +97,7 @@ fn started() -> Started {
         id: "plink_ExjpAUN3gVHrPJ".into(),
         link: "https://rzp.io/i/nxrHnLJ".into(),
         expires_at: Millis::from_seconds(1_772_131_045),
+        extra: None,
     }
 }
 
@@ -137,7 +137,7 @@ fn call<T: std::fmt::Debug>(step: Step<T>) -> HttpCall {
 fn lookup(gateway_id: Option<&str>) -> LookupRequest {
     LookupRequest {
         reference: reference(),
-        gateway_id: gateway_id.map(str::to_owned),
+        ..lookup_request(PaymentMode::PaymentLink, gateway_id)
     }
 }
 
@@ -546,7 +546,8 @@ fn an_open_link_with_an_order_is_asked_for_attempts() {
         look(&[open(), lost()]).1,
         Ok(Found {
             reports: vec![],
-            closed: Some(Closed::Expired)
+            closed: Some(Closed::Expired),
+            refunds: vec![],
         })
     );
     // A payment that came back in full was captured once.
@@ -866,7 +867,7 @@ fn money_that_was_given_back_without_being_captured_pays_nothing() {
             "captured": captured, "created_at": 1_795_305_600}]});
         let request = LookupRequest {
             reference: reference(),
-            gateway_id: Some("plink_1".to_owned()),
+            ..lookup_request(PaymentMode::PaymentLink, Some("plink_1"))
         };
         let Step::Done(Ok(found)) = g.lookup(&request, &[reply(&link), reply(&payments)]) else {
             panic!("not done")
