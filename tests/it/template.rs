@@ -272,6 +272,8 @@ fn the_routes_are_those_of_the_design_and_only_webhooks_and_receipts_need_no_key
         "GET /r/{token} receipt open",
         "GET /r/{token}/pay receipt open",
         "GET /r/{token}/qr.png receipt open",
+        // Some gateways send the customer's browser back with a form.
+        "POST /r/{token} receipt open",
         "GET /webhooks/meta/{tenant_id} pg-webhook open",
         "POST /invoices create-invoice",
         "POST /invoices/{reference_id}/refunds refund",

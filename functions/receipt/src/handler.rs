@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use chatbill_domain::fault::listed;
+use chatbill_domain::flows::create_invoice::payment_request;
 use chatbill_domain::order::Order;
+use chatbill_domain::payment::PayForm;
 use chatbill_domain::ports::{Clock, Links, OrderStore, StoreError, TenantError, Tenants};
 use chatbill_domain::tenant::Tenant;
+use chatbill_domain::time::Millis;
 use chatbill_domain::token::{ReceiptToken, ShortCode};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::header::{HeaderName, HeaderValue, LOCATION};
@@ -31,6 +35,10 @@ pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
         [.., "r", token] => (*token, None),
         _ => return Err(ApiError::not_found("there is no such path")),
     };
+    if request.method() == Method::POST && part.is_none() {
+        // PayU, Zaakpay and BillDesk send the customer's browser back with a form. It may say anything, so nothing of it is read.
+        return Ok(returned(token));
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Err(ApiError::method_not_allowed());
     }
@@ -51,7 +59,14 @@ pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
         .filter(|_| payable)
         .map(|s| s.link.as_str());
     match part {
-        Some("pay") => Ok(redirect(link, token)),
+        Some("pay") => match form(&tenant, &order, payable, now) {
+            Some(form) => {
+                let (page, policy) = page::pay(&order, &tenant, &form)
+                    .map_err(|error| ApiError::internal(error.to_string()))?;
+                posting(page, &policy)
+            }
+            None => Ok(redirect(link, token)),
+        },
         Some(_) => match link {
             Some(link) => png(link),
             None => html(StatusCode::NOT_FOUND, page::not_found()),
@@ -67,6 +82,21 @@ pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
             html(StatusCode::OK, page::render(&order, &tenant, &view))
         }
     }
+}
+
+/// The form of a gateway whose payment is no link.
+fn form(tenant: &Tenant, order: &Order, payable: bool, now: Millis) -> Option<PayForm> {
+    let started = order.started.as_ref().filter(|_| payable)?;
+    let gateway = match chatbill_gateways::open(tenant) {
+        Ok(gateway) if gateway.name() == order.terms().gateway => gateway,
+        Ok(_) => return None,
+        Err(faults) => {
+            tracing::error!(event = "tenant_broken", order.tenant_id = %tenant.id, "{}", listed(&faults));
+            return None;
+        }
+    };
+    let request = payment_request(tenant, gateway.as_ref(), order, None, now);
+    gateway.pay_form(&request, started)
 }
 
 /// Why a receipt cannot be shown now although its link may be good.
@@ -113,6 +143,25 @@ async fn open_short<S: OrderStore + Links, T: Tenants, C>(
         return Ok(None);
     }
     Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
+}
+
+/// Back from the gateway: the page says what is known, and asks to look again.
+fn returned(token: &str) -> Response<Body> {
+    let mut response = api::text_response(StatusCode::SEE_OTHER, "");
+    let target = HeaderValue::from_str(token).unwrap_or(HeaderValue::from_static("."));
+    response.headers_mut().insert(LOCATION, target);
+    with_headers(response, &["Content-Type"])
+}
+
+/// The page that posts itself, under a policy of its own.
+fn posting(page: String, policy: &str) -> Result<Response<Body>, ApiError> {
+    let mut response = html(StatusCode::OK, Ok(page))?;
+    let policy =
+        HeaderValue::from_str(policy).map_err(|error| ApiError::internal(error.to_string()))?;
+    response
+        .headers_mut()
+        .insert("content-security-policy", policy);
+    Ok(response)
 }
 
 /// To the gateway's page or the UPI app while the bill can be paid; otherwise back to the receipt, which says why not.

@@ -1,4 +1,4 @@
-//! `GET /r/{token}`, `/r/{token}/qr.png`, `/r/{token}/pay`: the page a customer keeps.
+//! `GET /r/{token}`, `/r/{token}/qr.png`, `/r/{token}/pay`: the page a customer keeps. `POST /r/{token}`: back to it from a gateway.
 //!
 //! Calls it makes: DynamoDB GetItem, SSM GetParameter (cached).
 

@@ -15,7 +15,7 @@ use chatbill_domain::event::Event;
 use chatbill_domain::message::Fulfilment;
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Order, PaymentStatus};
-use chatbill_domain::payment::{AttemptStatus, PaymentMode};
+use chatbill_domain::payment::{AttemptStatus, PayForm, PaymentMode};
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
@@ -31,6 +31,20 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
         STANDARD.encode(sha256(STYLE.as_bytes()))
     )
 });
+
+/// Presses the button for a customer whose browser runs scripts; for the others the button stays.
+const SUBMIT: &str = "document.forms[0].submit()";
+
+/// The policy of the page that posts itself. The gateway answers the post with redirects of its own to hosts we do not know, and
+/// browsers hold those to `form-action` as well; so it allows every https address besides the form's own.
+fn form_policy(action: &str) -> String {
+    let origin = action.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; form-action https: {origin}; base-uri 'none'; frame-ancestors 'none'",
+        STANDARD.encode(sha256(STYLE.as_bytes())),
+        STANDARD.encode(sha256(SUBMIT.as_bytes()))
+    )
+}
 
 /// What the page needs besides the order.
 #[derive(Debug, Clone)]
@@ -79,6 +93,23 @@ pub fn unavailable() -> Result<String, RenderError> {
     )
 }
 
+/// The page that posts a gateway's form, and its policy. It shows the amount and a button while it does so.
+pub fn pay(
+    order: &Order,
+    tenant: &Tenant,
+    form: &PayForm,
+) -> Result<(String, String), RenderError> {
+    let page = Pay {
+        style: STYLE,
+        script: SUBMIT,
+        shop: Words::of(order).clean(&tenant.display_name),
+        amount: order.bill().total.rupees(),
+        action: &form.action,
+        fields: &form.fields,
+    };
+    Ok((page.render()?, form_policy(&form.action)))
+}
+
 /// Headers of every page of this function.
 #[must_use]
 pub fn headers() -> Vec<(&'static str, String)> {
@@ -112,6 +143,17 @@ struct Notice {
     style: &'static str,
     title: &'static str,
     text: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "pay.html")]
+struct Pay<'a> {
+    style: &'static str,
+    script: &'static str,
+    shop: String,
+    amount: String,
+    action: &'a str,
+    fields: &'a [(String, String)],
 }
 
 #[derive(Template)]

@@ -194,6 +194,7 @@ async fn the_store_passes_the_suite() {
     // Twice: it must also pass on a store with other data.
     for _ in 0..2 {
         chatbill_testkit::conformance::order_store(&table.store).await;
+        chatbill_testkit::conformance::contacts_and_links(&table.store).await;
     }
     table.delete().await;
 }

@@ -6,16 +6,83 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use chatbill_domain::connector::Wish;
+use chatbill_domain::contact::Msisdn;
 use chatbill_domain::event::{Event, Once, Recorded};
 use chatbill_domain::ids::OrderKey;
 use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::order::{Draft, Order, PaymentStatus};
 use chatbill_domain::payment::AttemptStatus;
-use chatbill_domain::ports::{Append, Appended, Created, Due, OrderStore, due_shard};
+use chatbill_domain::ports::{
+    Append, Appended, Contact, Contacts, Created, Due, Links, OrderStore, due_shard,
+};
 use chatbill_domain::time::Millis;
+use chatbill_domain::token::ShortCode;
+use secrecy::SecretString;
 use serde_json::json;
 
 use crate::builders::{NOW, bill_with, captured, draft, reference, report, tenant_id};
+
+/// Runs the suite for what lies beside the orders: customers' windows and wishes, and short links.
+pub async fn contacts_and_links<S: Contacts + Links>(store: &S) {
+    let run = Run::new();
+    a_window_only_grows(store, &run).await;
+    the_latest_wish_counts(store, &run).await;
+    a_short_link_leads_to_its_order(store, &run).await;
+}
+
+async fn a_window_only_grows<S: Contacts>(store: &S, run: &Run) {
+    let (mine, other) = (run.contact("acme", 1), run.contact("bina", 1));
+    assert_eq!(store.window(&mine).await.unwrap(), None);
+    for (until, known) in [(10, 10), (30, 30), (20, 30), (30, 30)] {
+        store
+            .open_window(&mine, NOW.plus_seconds(until))
+            .await
+            .unwrap();
+        let window = store.window(&mine).await.unwrap();
+        assert_eq!(window, Some(NOW.plus_seconds(known)), "after {until}");
+    }
+    assert_eq!(store.window(&other).await.unwrap(), None, "another shop's");
+}
+
+async fn the_latest_wish_counts<S: Contacts>(store: &S, run: &Run) {
+    let (mine, other) = (run.contact("acme", 2), run.contact("bina", 2));
+    // Each look is an hour after the last, so that no cache answers.
+    let mut later = NOW;
+    for (wish, at, out) in [
+        (None, 0, false),
+        (Some(Wish::OptOut), 10, true),
+        (Some(Wish::OptIn), 5, true),
+        (Some(Wish::OptIn), 20, false),
+        (Some(Wish::OptOut), 20, false),
+        (Some(Wish::OptOut), 30, true),
+    ] {
+        if let Some(wish) = wish {
+            store.wish(&mine, wish, NOW.plus_seconds(at)).await.unwrap();
+        }
+        later = later.plus_seconds(3600);
+        let opted_out = store.opted_out(&mine, later).await.unwrap();
+        assert_eq!(opted_out, out, "after {wish:?} at {at}");
+        assert!(
+            !store.opted_out(&other, later).await.unwrap(),
+            "another shop's"
+        );
+        let neighbour = run.contact("acme", 3);
+        assert!(!store.opted_out(&neighbour, later).await.unwrap());
+    }
+}
+
+async fn a_short_link_leads_to_its_order<S: Links>(store: &S, run: &Run) {
+    let (key, secret) = (run.key("short"), SecretString::from(run.0.clone()));
+    let code = ShortCode::issue(&key, &secret);
+    assert_eq!(store.follow(&code).await.unwrap(), None);
+    for _ in 0..2 {
+        store.shorten(&code, &key).await.unwrap();
+        assert_eq!(store.follow(&code).await.unwrap(), Some(key.clone()));
+    }
+    let other = ShortCode::issue(&run.key("other"), &secret);
+    assert_eq!(store.follow(&other).await.unwrap(), None);
+}
 
 /// Runs the suite.
 pub async fn order_store<S: OrderStore>(store: &S) {
@@ -52,6 +119,16 @@ impl Run {
 
     fn key(&self, name: &str) -> OrderKey {
         OrderKey::new(tenant_id("acme"), reference(&self.name(name)))
+    }
+
+    /// A number that no other run uses.
+    fn contact(&self, tenant: &str, n: u32) -> Contact {
+        let digits: String = self.0.bytes().map(|b| char::from(b'0' + b % 10)).collect();
+        let phone = format!("+919{n}{}", &digits[..8]);
+        Contact {
+            tenant: tenant_id(tenant),
+            phone: Msisdn::parse(phone).unwrap(),
+        }
     }
 
     fn name(&self, name: &str) -> String {

@@ -960,6 +960,7 @@ mod tests {
     #[tokio::test]
     async fn orders_pass_the_suite() {
         crate::conformance::order_store(&MemoryOrders::new()).await;
+        crate::conformance::contacts_and_links(&MemoryOrders::new()).await;
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 use chatbill_domain::event::Event;
 use chatbill_domain::message::Fulfilment;
-use chatbill_testkit::builders::{bill, captured};
+use chatbill_testkit::builders::{bill, captured, key};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{FixedClock, MemoryOrders, MemoryTenants};
 use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, started};
+use secrecy::SecretString;
 use serde_json::json;
 
 use super::*;
@@ -163,7 +164,62 @@ async fn with_the_store_down_the_customer_sees_a_page_that_says_so() {
 async fn only_reading_is_allowed() {
     let world = billed(Vec::new()).await;
     let request = events::request_with(FUNCTION, "page", |payload| {
-        payload["httpMethod"] = json!("POST")
+        payload["httpMethod"] = json!("DELETE")
     });
     assert_eq!(open_link(&world, request).await.status(), 405);
+}
+
+#[tokio::test]
+async fn a_short_link_opens_the_same_page_and_no_other() {
+    let world = billed(Vec::new()).await;
+    let secret = SecretString::from("0123456789abcdef");
+    let code = ShortCode::issue(&key("acme", "BM345A-12"), &secret);
+    let short = |code: &str| with_token(|_| code.to_owned());
+    assert_eq!(
+        open_link(&world, short(code.as_str())).await.status(),
+        404,
+        "never stored"
+    );
+    world
+        .store
+        .shorten(&code, &key("acme", "BM345A-12"))
+        .await
+        .unwrap();
+    world.network.reset();
+    let page = open_link(&world, short(code.as_str())).await;
+    assert_eq!(world.network.round_trips(), ["store.follow", "store.load"]);
+    assert!(text(&page).contains("BM345A-12"));
+    // A stored code that was not made with the shop's secrets opens nothing.
+    let forged = ShortCode::issue(&key("acme", "BM345A-12"), &SecretString::from("guessed"));
+    world
+        .store
+        .shorten(&forged, &key("acme", "BM345A-12"))
+        .await
+        .unwrap();
+    assert_eq!(
+        open_link(&world, short(forged.as_str())).await.status(),
+        404
+    );
+    // The button on the page leads on under the same name.
+    let pay = events::request_with(FUNCTION, "pay", |payload| {
+        payload["path"] = json!(format!("/r/{}/pay", code.as_str()));
+    });
+    let response = open_link(&world, pay).await;
+    assert_eq!(response.headers()["location"], LINK);
+}
+
+#[tokio::test]
+async fn a_browser_that_is_posted_back_is_sent_to_the_page_and_nothing_is_read() {
+    let world = billed(Vec::new()).await;
+    let request = events::request_with(FUNCTION, "page", |payload| {
+        payload["httpMethod"] = json!("POST");
+        payload["body"] = json!("status=success&amount=850.00");
+    });
+    let response = open_link(&world, request).await;
+    assert_eq!(response.status(), 303);
+    assert_eq!(
+        response.headers()["location"],
+        "YWNtZS9CTTM0NUEtMTI.BuC279j92uHOk-FY6P1Eeg"
+    );
+    assert!(world.network.round_trips().is_empty());
 }

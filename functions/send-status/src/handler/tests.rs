@@ -1,10 +1,11 @@
 use aws_lambda_events::event::sqs::SqsEvent;
+use chatbill_domain::connector::Wish;
 use chatbill_domain::event::Event;
 use chatbill_domain::http::Answer;
-use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Report};
+use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report};
 use chatbill_domain::order::{MessageStatus, Order};
 use chatbill_domain::pace::Pace;
-use chatbill_domain::ports::Queue;
+use chatbill_domain::ports::{Contact, Queue};
 use chatbill_runtime::batch;
 use chatbill_testkit::builders::{bill, captured, key, reference};
 use chatbill_testkit::events;
@@ -457,4 +458,71 @@ async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
         let named = format!("\"reference_id\":\"{name}\"");
         assert!(said.contains(&named), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_customer_who_opted_out_is_left_alone() {
+    let world = queued(|_| ()).await;
+    let contact = Contact {
+        tenant: order(&world).key.tenant,
+        phone: order(&world).phone,
+    };
+    let at = world.clock.now();
+    world.store.wish(&contact, Wish::OptOut, at).await.unwrap();
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert!(said(&world).is_empty());
+    assert_eq!(invoice(&world).status, MessageStatus::Skipped);
+    assert!(
+        order(&world)
+            .next_check(world.clock.now())
+            .is_none_or(|due| due > at)
+    );
+}
+
+#[tokio::test]
+async fn auto_speaks_freely_to_a_customer_who_wrote_today_and_by_template_to_others() {
+    let auto = |document: &mut Value| document["channel"]["form"] = json!("auto");
+    for (wrote_hours_ago, form) in [
+        (None, Form::Template),
+        (Some(1), Form::Interactive),
+        (Some(25), Form::Template),
+    ] {
+        let world = queued(auto).await;
+        if let Some(hours) = wrote_hours_ago {
+            let contact = Contact {
+                tenant: order(&world).key.tenant,
+                phone: order(&world).phone,
+            };
+            let until = world.clock.now().plus_seconds((24 - hours) * 3600);
+            world.store.open_window(&contact, until).await.unwrap();
+        }
+        world.network.reset();
+        world.http.answer(SEND, meta_accepted("wamid.1"));
+        assert_eq!(next(&world).await, Some(Handled::Done));
+        assert_eq!(invoice(&world).form, Some(form), "{wrote_hours_ago:?}");
+        let trips = [
+            "store.load",
+            "store.window",
+            "store.append",
+            SEND,
+            "store.append",
+        ];
+        assert_eq!(world.network.round_trips(), trips);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_over_its_rate_is_sent_back_unclaimed() {
+    let world = queued(|_| ()).await;
+    let ports = ports(&world);
+    ports.pace.ended(
+        "meta/+918045210677",
+        Some(Remedy::Throttled(7)),
+        world.clock.now(),
+    );
+    let received = world.queue.receive().unwrap();
+    let handled = handle(&ports, sqs(&received)).await;
+    assert!(matches!(handled, Handled::Again(seconds) if (7..=8).contains(&seconds)));
+    assert_eq!(world.network.round_trips(), ["queue.postpone"]);
+    assert_eq!(invoice(&world).attempts, 0);
 }
