@@ -46,8 +46,8 @@ pub enum Signal {
     Inbound {
         /// Who wrote. Senders who hide their number (Meta's business-scoped user ids) cannot be matched and are ignored.
         phone: Msisdn,
-        /// When.
-        at: Millis,
+        /// When, where the sender says so; else the moment of its webhook has to do.
+        at: Option<Millis>,
         /// The customer asked not to be written to any more, or to be written to again.
         wish: Option<Wish>,
     },

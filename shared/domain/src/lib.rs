@@ -16,6 +16,7 @@ pub mod order;
 pub mod pace;
 pub mod payment;
 pub mod ports;
+pub mod proof;
 pub mod signature;
 pub mod sms;
 pub mod tenant;

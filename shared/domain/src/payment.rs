@@ -34,6 +34,9 @@ impl PaymentMode {
 /// The note that names the bill in everything a gateway tells of its payment, where the gateway has notes.
 pub const REFERENCE_NOTE: &str = "chatbill_reference";
 
+/// The note that proves it: [`crate::proof::BillProofs`].
+pub const PROOF_NOTE: &str = "chatbill_proof";
+
 /// What the gateway is asked to collect.
 #[derive(Debug, Clone)]
 pub struct PaymentRequest {

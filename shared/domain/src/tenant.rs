@@ -10,6 +10,7 @@ use crate::ids::TenantId;
 use crate::json::{self, Fields};
 use crate::message::{Fulfilment, Template, Variable};
 use crate::payment::PaymentMode;
+use crate::proof::BillProofs;
 use crate::signature::{same_bytes, sha256};
 
 /// What an API key may do.
@@ -198,6 +199,8 @@ pub struct PaymentSettings {
     pub account: Account,
     /// The WhatsApp payment configuration's name, in mode `payment_gateway`.
     pub configuration_name: Option<String>,
+    /// Proves which bill a payment was for, where only a note can say it.
+    pub proofs: BillProofs,
 }
 
 /// What happens to money that comes after cancellation or expiry, or twice.
@@ -326,9 +329,9 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             _ => Err("accept, refund or hold"),
         }),
     };
-    if let (Some(channel), Some(payment)) = (&channel, &payment)
+    if let (Some(channel), Some((mode, ..))) = (&channel, &payment)
         && channel.kind == ChannelKind::Sms
-        && payment.mode == PaymentMode::PaymentGateway
+        && *mode == PaymentMode::PaymentGateway
     {
         f.fault(
             "payment",
@@ -336,9 +339,9 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             "mode payment_gateway is a checkout inside WhatsApp; an SMS channel needs payment_link",
         );
     }
-    if let (Some(channel), Some(payment)) = (&channel, &payment)
+    if let (Some(channel), Some((mode, ..))) = (&channel, &payment)
         && channel.fallback_to_sms
-        && payment.mode == PaymentMode::PaymentGateway
+        && *mode == PaymentMode::PaymentGateway
     {
         f.fault(
             "payment",
@@ -346,13 +349,21 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             "mode payment_gateway is a checkout inside WhatsApp; with fallback_to_sms the bill needs payment_link or upi_intent",
         );
     }
+    let (mode, account, configuration_name) = payment?;
+    let (id, receipt_secrets) = (id?, receipt_secrets?);
+    let proofs = BillProofs::new(id.clone(), receipt_secrets.clone());
     Some(Tenant {
-        id: id?,
+        id,
         display_name: display_name?,
         api_keys: api_keys?,
-        receipt_secrets: receipt_secrets?,
+        receipt_secrets,
         channel: channel?,
-        payment: payment?,
+        payment: PaymentSettings {
+            mode,
+            account,
+            configuration_name,
+            proofs,
+        },
         on_captured: on_captured?,
         late_payment: late_payment?,
     })
@@ -544,7 +555,9 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
     })
 }
 
-fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<PaymentSettings> {
+type Payment = (PaymentMode, Account, Option<String>);
+
+fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<Payment> {
     let mode = p.required("mode").and_then(|_| {
         p.parsed("mode", |text| match text.as_str() {
             "payment_gateway" => Ok(PaymentMode::PaymentGateway),
@@ -562,11 +575,7 @@ fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<PaymentSettings> {
             "is required in mode payment_gateway",
         );
     }
-    Some(PaymentSettings {
-        mode: mode?,
-        account: account?,
-        configuration_name,
-    })
+    Some((mode?, account?, configuration_name))
 }
 
 #[cfg(test)]

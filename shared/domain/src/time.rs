@@ -62,6 +62,16 @@ impl Millis {
             .unwrap_or_else(|| self.0.to_string())
     }
 
+    /// Reads RFC 3339, with any offset and with fractions of a second.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let time =
+            ::time::OffsetDateTime::parse(text, &::time::format_description::well_known::Rfc3339)
+                .ok()?;
+        let milliseconds = time.unix_timestamp_nanos().checked_div(1_000_000)?;
+        i64::try_from(milliseconds).ok().map(Self)
+    }
+
     /// Date and time in India (UTC+05:30) as printed on a receipt: `22 Nov 2026, 14:05`.
     #[must_use]
     pub fn india(self) -> String {
@@ -88,6 +98,29 @@ mod tests {
         let t = Millis::from_seconds(1_772_129_215);
         assert_eq!(t.rfc3339(), "2026-02-26T18:06:55Z");
         assert_eq!(t.india(), "26 Feb 2026, 23:36");
+    }
+
+    #[test]
+    fn reads_times_of_any_offset() {
+        for text in [
+            "2026-02-26T18:06:55Z",
+            "2026-02-26T18:06:55.000Z",
+            "2026-02-26T23:36:55.000+05:30",
+        ] {
+            assert_eq!(
+                Millis::from_rfc3339(text),
+                Some(Millis::from_seconds(1_772_129_215)),
+                "{text}"
+            );
+        }
+        for bad in [
+            "",
+            "1772129215",
+            "2026-02-26 18:06:55",
+            "2026-02-30T00:00:00Z",
+        ] {
+            assert_eq!(Millis::from_rfc3339(bad), None, "{bad}");
+        }
     }
 
     #[test]

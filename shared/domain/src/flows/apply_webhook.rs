@@ -124,6 +124,7 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
                 tenant: tenant.clone(),
                 phone,
             };
+            let at = at.unwrap_or_else(|| deps.clock.now());
             inbound(deps.store, &contact, at, wish).await
         }
         Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
