@@ -22,4 +22,5 @@ pub mod sms;
 pub mod tenant;
 pub mod time;
 pub mod token;
+pub mod upi;
 pub mod webhook;
