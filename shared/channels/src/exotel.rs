@@ -326,7 +326,7 @@ impl Exotel {
                 description,
                 text,
             } => nested(template::status(out, *status, *description, text)),
-            Content::Receipt { text } | Content::Failed { text } => json!({
+            Content::Receipt { text } | Content::Failed { text } | Content::Refund { text, .. } => json!({
                 "type": "text", "text": {"body": template::with_link(text, out.receipt_url)},
             }),
         };

@@ -274,7 +274,8 @@ impl Kaleyra {
                 );
                 None
             }
-            Content::Status { text, .. } | Content::Receipt { text } | Content::Failed { text } => {
+            Content::Status { text, .. } | Content::Receipt { text } | Content::Failed { text }
+            | Content::Refund { text, .. } => {
                 say("text", template::with_link(text, out.receipt_url));
                 None
             }

@@ -295,7 +295,7 @@ pub(crate) fn template(out: &Outgoing<'_>, template: &Template) -> Value {
             "type": "order_status",
             "parameters": [{"type": "order_status", "order_status": order_status(out, status.as_str(), *description)}],
         })),
-        Content::Receipt { .. } | Content::Failed { .. } => {}
+        Content::Receipt { .. } | Content::Failed { .. } | Content::Refund { .. } => {}
     }
     json!({
         "name": template.name,

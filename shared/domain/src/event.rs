@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::contact::Msisdn;
 use crate::ids::ReferenceId;
 use crate::message::{Form, Fulfilment, MessageKey, Report, SendFailure};
-use crate::payment::{Closed, PaymentReport, Started};
+use crate::money::Paise;
+use crate::payment::{Closed, PaymentReport, RefundReport, RefundStatus, Speed, Started};
 use crate::time::Millis;
 
 /// One fact. Field names are one letter on the wire because every write to an order is paid by its size.
@@ -113,6 +114,63 @@ pub enum Event {
         #[serde(rename = "w")]
         why: String,
     },
+    /// The shop, or the terms, want money to go back. Whether it fits is decided by the sequence of these; see [`crate::refund`].
+    RefundAsked {
+        /// The shop's name of it.
+        #[serde(rename = "n")]
+        id: String,
+        /// How much; all that is left when it is not said.
+        #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+        amount: Option<Paise>,
+        /// From which payment; the one that pays the order when it is not said.
+        #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+        payment_id: Option<String>,
+        /// How fast.
+        #[serde(rename = "v")]
+        speed: Speed,
+        /// Why.
+        #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The gateway is asked for a refund once more. Written before, so that a crash leaves a trace.
+    RefundTried {
+        /// Which refund.
+        #[serde(rename = "n")]
+        id: String,
+        /// Which try; asking was the first.
+        #[serde(rename = "k")]
+        attempt: u32,
+    },
+    /// The gateway did not take it.
+    RefundEnded {
+        /// Which refund.
+        #[serde(rename = "n")]
+        id: String,
+        /// How it stands then.
+        #[serde(rename = "s")]
+        outcome: RefundOutcome,
+        /// The gateway's code and words.
+        #[serde(rename = "x")]
+        error: String,
+    },
+    /// A report about a refund.
+    Refund {
+        /// Which one, when it is the answer to our own call.
+        #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// What it says.
+        #[serde(rename = "r")]
+        report: RefundReport,
+    },
+    /// A person decided that held money pays the order, or is taken care of elsewhere.
+    Settled {
+        /// Which payment.
+        #[serde(rename = "p")]
+        payment_id: String,
+        /// It pays the order.
+        #[serde(rename = "a")]
+        accept: bool,
+    },
     /// The provider reports about a message it took.
     Report {
         /// Which message.
@@ -125,6 +183,18 @@ pub enum Event {
         #[serde(rename = "r")]
         report: Report,
     },
+}
+
+/// How a call to the gateway for a refund ended without the gateway taking it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundOutcome {
+    /// Refused for good.
+    Refused,
+    /// Certainly not done, and may be asked for again.
+    Later,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// A fact with its time and who brought it. On the wire an array `[milliseconds, "by", {…}]`.
@@ -180,6 +250,40 @@ impl Once {
         Self(format!(
             "{}:{status}:{}",
             report.payment_id,
+            report.amount.get()
+        ))
+    }
+
+    /// For an ask to refund: one name, one refund.
+    #[must_use]
+    pub fn refund_asked(id: &str) -> Self {
+        Self(format!("ra:{id}"))
+    }
+
+    /// For one more try of a refund.
+    #[must_use]
+    pub fn refund_tried(id: &str, attempt: u32) -> Self {
+        Self(format!("rt:{id}:{attempt}"))
+    }
+
+    /// For the end of a try of a refund.
+    #[must_use]
+    pub fn refund_ended(id: &str, attempt: u32) -> Self {
+        Self(format!("re:{id}:{attempt}"))
+    }
+
+    /// For a report about a refund. Webhooks, lookups and our own call tell of the same fact; they share this.
+    #[must_use]
+    pub fn refund(report: &RefundReport) -> Self {
+        let status = match report.status {
+            RefundStatus::Pending => "p",
+            RefundStatus::Failed => "f",
+            RefundStatus::Processed => "d",
+        };
+        let name = report.id.as_deref().or(report.name.as_deref());
+        Self(format!(
+            "rr:{}:{status}:{}",
+            name.unwrap_or(&report.payment_id),
             report.amount.get()
         ))
     }
@@ -296,6 +400,40 @@ mod tests {
             Event::Skipped {
                 message: message.clone(),
                 why: "expired".to_owned(),
+            },
+            Event::RefundAsked {
+                id: "r-1".to_owned(),
+                amount: Some(Paise::new(100).unwrap()),
+                payment_id: Some("pay_1".to_owned()),
+                speed: Speed::Instant,
+                reason: Some("torn".to_owned()),
+            },
+            Event::RefundTried {
+                id: "r-1".to_owned(),
+                attempt: 2,
+            },
+            Event::RefundEnded {
+                id: "r-1".to_owned(),
+                outcome: RefundOutcome::Unknown,
+                error: "lost".to_owned(),
+            },
+            Event::Refund {
+                id: Some("r-1".to_owned()),
+                report: RefundReport {
+                    status: RefundStatus::Processed,
+                    id: Some("rfnd_1".to_owned()),
+                    name: Some("r-1".to_owned()),
+                    payment_id: "pay_1".to_owned(),
+                    amount: Paise::new(100).unwrap(),
+                    speed: Some(Speed::Normal),
+                    bank_reference: Some("ARN1".to_owned()),
+                    error: Some("none".to_owned()),
+                    at: Some(at),
+                },
+            },
+            Event::Settled {
+                payment_id: "pay_1".to_owned(),
+                accept: true,
             },
             Event::Report {
                 message: message.clone(),

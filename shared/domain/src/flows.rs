@@ -54,7 +54,7 @@ pub fn lookup_request(order: &Order, gateway: &dyn Gateway, now: Millis) -> Look
 /// One line for each hold the order's last event brought up; an alarm watches for it.
 pub(crate) fn report_new_holds(order: &Order) {
     let last = order.events.last().map(|e| e.at);
-    for (hold, at) in &order.holds {
+    for (hold, at, _) in &order.holds {
         if Some(*at) == last {
             report_hold(order, *hold);
         }

@@ -17,6 +17,7 @@ pub mod pace;
 pub mod payment;
 pub mod ports;
 pub mod proof;
+pub mod refund;
 pub mod signature;
 pub mod sms;
 pub mod tenant;

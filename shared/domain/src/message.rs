@@ -23,6 +23,8 @@ pub enum MessageKey {
     Status(u32),
     /// An attempt to pay failed and the bill is still open. SMS only: in WhatsApp and on the gateway's page the customer sees it.
     Failed,
+    /// The n-th refund went back.
+    Refund(u32),
 }
 
 /// A text is not a message's name.
@@ -44,6 +46,7 @@ impl MessageKey {
             None if text == "failed" => Ok(Self::Failed),
             Some(("invoice", n)) => number(n).map(Self::Invoice).ok_or(InvalidMessageKey),
             Some(("status", n)) => number(n).map(Self::Status).ok_or(InvalidMessageKey),
+            Some(("refund", n)) => number(n).map(Self::Refund).ok_or(InvalidMessageKey),
             _ => Err(InvalidMessageKey),
         }
     }
@@ -56,6 +59,7 @@ impl std::fmt::Display for MessageKey {
             Self::Paid => f.write_str("paid"),
             Self::Receipt => f.write_str("receipt"),
             Self::Failed => f.write_str("failed"),
+            Self::Refund(n) => write!(f, "refund.{n}"),
             Self::Status(n) => write!(f, "status.{n}"),
         }
     }
@@ -200,6 +204,13 @@ pub enum Content<'a> {
         /// What it says.
         text: String,
     },
+    /// Money went back, as text or template.
+    Refund {
+        /// How much.
+        amount: Paise,
+        /// What the bubble says.
+        text: String,
+    },
 }
 
 /// The code a customer can scan to pay, for the header of a bill.
@@ -271,6 +282,15 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// The sum the message is about: the bill's total, or what was refunded.
+    #[must_use]
+    pub const fn amount(&self) -> Paise {
+        match &self.content {
+            Content::Refund { amount, .. } => *amount,
+            _ => self.bill.total,
+        }
+    }
+
     /// The text that fills one variable of a template.
     #[must_use]
     pub fn variable(&self, variable: Variable) -> String {
@@ -283,7 +303,7 @@ impl Outgoing<'_> {
                 .clone()
                 .unwrap_or_else(|| "customer".to_owned()),
             Variable::ReferenceId => self.bill.reference.to_string(),
-            Variable::Amount => format!("Rs. {}", self.bill.total.decimal()),
+            Variable::Amount => format!("Rs. {}", self.amount().decimal()),
             Variable::ReceiptUrl => self.receipt_url.to_owned(),
             Variable::PaymentId => self.payment_id.unwrap_or("-").to_owned(),
             Variable::Status => match &self.content {
@@ -291,6 +311,7 @@ impl Outgoing<'_> {
                 Content::Invoice { .. } => "pending".to_owned(),
                 Content::Receipt { .. } => "paid".to_owned(),
                 Content::Failed { .. } => "not paid".to_owned(),
+                Content::Refund { .. } => "refunded".to_owned(),
             },
         }
     }

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::bill::Bill;
 use crate::contact::Msisdn;
 use crate::delivery;
-use crate::event::{Event, Recorded};
+use crate::event::{Event, Recorded, RefundOutcome};
 use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure};
 use crate::money::Paise;
-use crate::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, Started};
+use crate::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, RefundReport, Started};
+use crate::refund::{self, Ask, Refund, RefundState, Refunds};
 use crate::tenant::LatePayment;
 use crate::time::Millis;
 
@@ -146,6 +147,8 @@ pub enum Hold {
     LatePayment,
     /// Money came twice.
     DoublePayment,
+    /// The gateway tells of more refunded than was taken.
+    RefundMismatch,
 }
 
 impl Hold {
@@ -157,6 +160,7 @@ impl Hold {
             Self::CurrencyMismatch => "currency_mismatch",
             Self::LatePayment => "late_payment",
             Self::DoublePayment => "double_payment",
+            Self::RefundMismatch => "refund_mismatch",
         }
     }
 }
@@ -170,6 +174,19 @@ pub struct Attempt {
     pub counted: bool,
     /// When we first heard of it.
     pub seen_at: Millis,
+}
+
+/// Captured money that does not pay the order in the regular way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The report that told of it.
+    pub report: PaymentReport,
+    /// What is wrong with it.
+    pub hold: Hold,
+    /// When we heard of it.
+    pub since: Millis,
+    /// A person took care of it, or the terms say that it stays.
+    pub settled: bool,
 }
 
 /// Where a message is.
@@ -310,8 +327,12 @@ pub struct Order {
     pub attempts: BTreeMap<String, Attempt>,
     /// Fulfilment.
     pub fulfilment: Fulfilment,
-    /// Holds with the time they came up.
-    pub holds: Vec<(Hold, Millis)>,
+    /// Holds with the time they came up and the payment they are about; those a person settled are gone.
+    pub holds: Vec<(Hold, Millis, String)>,
+    /// Captured money that does not pay the order, by the gateway's payment id.
+    pub strays: BTreeMap<String, Stray>,
+    /// Money that goes back.
+    pub refunds: Refunds,
     /// Messages in the sequence they became due.
     pub messages: Vec<Message>,
     /// Where messages go: the customer's number, or the corrected one.
@@ -323,7 +344,7 @@ pub struct Order {
     held: BTreeSet<(Hold, String)>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
-    refunded: Paise,
+    captured_amount: Paise,
     fulfilment_log: Vec<(Fulfilment, Option<String>)>,
     paid_status: Option<Fulfilment>,
     resends: u32,
@@ -353,11 +374,13 @@ impl Order {
             attempts: BTreeMap::new(),
             fulfilment: Fulfilment::Pending,
             holds: Vec::new(),
+            strays: BTreeMap::new(),
+            refunds: Refunds::default(),
             messages: Vec::new(),
             held: BTreeSet::new(),
             closed: None,
             captured: None,
-            refunded: Paise::ZERO,
+            captured_amount: Paise::ZERO,
             fulfilment_log: Vec::new(),
             paid_status: None,
             resends: 1,
@@ -399,9 +422,10 @@ impl Order {
     #[must_use]
     pub fn payment_status(&self) -> PaymentStatus {
         if self.captured.is_some() {
-            return if self.refunded == Paise::ZERO {
+            let refunded = self.refunded_amount();
+            return if refunded == Paise::ZERO {
                 PaymentStatus::Captured
-            } else if self.refunded < self.captured_amount() {
+            } else if refunded < self.captured_amount() {
                 PaymentStatus::PartiallyRefunded
             } else {
                 PaymentStatus::Refunded
@@ -425,20 +449,59 @@ impl Order {
         }
     }
 
-    /// What pays this order: captured and counted, in paise. At most the bill's total.
+    /// What pays this order: captured and counted. The bill's total, unless the shop accepted another sum.
     #[must_use]
     pub fn captured_amount(&self) -> Paise {
-        if self.captured.is_some() {
-            self.bill().total
-        } else {
-            Paise::ZERO
+        self.captured_amount
+    }
+
+    /// Refunded so far of what pays this order.
+    #[must_use]
+    pub fn refunded_amount(&self) -> Paise {
+        self.captured
+            .as_ref()
+            .map_or(Paise::ZERO, |(id, _)| self.refunds.processed(id))
+    }
+
+    /// On its way back, of what pays this order.
+    #[must_use]
+    pub fn refunding_amount(&self) -> Paise {
+        let reserved = self
+            .captured
+            .as_ref()
+            .map_or(Paise::ZERO, |(id, _)| self.refunds.reserved(Some(id)));
+        reserved
+            .checked_sub(self.refunded_amount())
+            .unwrap_or(Paise::ZERO)
+    }
+
+    /// What a payment took: the one that pays the order, or money that does not.
+    #[must_use]
+    pub fn taken(&self, payment_id: &str) -> Option<Paise> {
+        match (&self.captured, self.strays.get(payment_id)) {
+            (Some((id, _)), _) if id == payment_id => Some(self.captured_amount),
+            (_, Some(stray)) if stray.report.currency == "INR" => Some(stray.report.amount),
+            _ => None,
         }
     }
 
-    /// Refunded so far.
+    /// The n-th refund that went back (from 1), in the sequence we heard of it.
     #[must_use]
-    pub fn refunded_amount(&self) -> Paise {
-        self.refunded
+    pub fn processed_refund(&self, number: u32) -> Option<&Refund> {
+        self.refunds
+            .list()
+            .iter()
+            .find(|r| r.number == Some(number))
+    }
+
+    /// Money that the terms send back and nobody has asked back yet.
+    pub fn to_send_back(&self) -> impl Iterator<Item = (&String, &Stray)> {
+        self.strays.iter().filter(|(id, stray)| {
+            self.terms().late_payment == LatePayment::Refund
+                && !stray.settled
+                && stray.report.currency == "INR"
+                && !self.refunds.list().iter().any(|r| &r.payment_id == *id)
+        })
     }
 
     /// The payment that counts, and when it was made.
@@ -636,6 +699,37 @@ impl Order {
                     m.status = MessageStatus::Skipped;
                 }
             }
+            Event::RefundAsked {
+                id,
+                amount,
+                payment_id,
+                speed,
+                reason,
+            } => {
+                let ask = Ask {
+                    amount: *amount,
+                    payment_id: payment_id.clone(),
+                    speed: *speed,
+                    reason: reason.clone(),
+                };
+                let paying = self.captured.as_ref().map(|(id, _)| id.clone());
+                let payment = payment_id.clone().or(paying);
+                let taken = payment
+                    .as_deref()
+                    .and_then(|id| self.taken(id).map(|amount| (id, amount)));
+                self.refunds.ask(id, &ask, taken, at);
+            }
+            Event::RefundTried { id, attempt } => self.refunds.tried(id, *attempt, at),
+            Event::RefundEnded { id, outcome, error } => {
+                let state = match outcome {
+                    RefundOutcome::Refused => RefundState::Failed,
+                    RefundOutcome::Later => RefundState::Waiting,
+                    RefundOutcome::Unknown => RefundState::Unknown,
+                };
+                self.refunds.ended(id, state, error, at);
+            }
+            Event::Refund { id, report } => self.apply_refund(id.as_deref(), report, at),
+            Event::Settled { payment_id, accept } => self.settle(payment_id, *accept, at),
             Event::Report {
                 message,
                 attempt,
@@ -667,18 +761,89 @@ impl Order {
         }
     }
 
+    /// A report about a refund. Money that went back is told to the customer; money that no longer fits needs a person.
+    fn apply_refund(&mut self, own: Option<&str>, report: &RefundReport, at: Millis) {
+        let key = self.key.clone();
+        let news = self
+            .refunds
+            .report(own, report, |id| refund::token(&key, id), at);
+        if let Some(taken) = self.taken(&report.payment_id)
+            && self.refunds.reserved(Some(&report.payment_id)) > taken
+        {
+            self.hold(Hold::RefundMismatch, &report.payment_id, at);
+        }
+        if let Some(number) = news {
+            self.owe(MessageKey::Refund(number), at);
+        }
+        let back = self
+            .strays
+            .get(&report.payment_id)
+            .is_some_and(|s| self.refunds.processed(&report.payment_id) >= s.report.amount);
+        if back {
+            self.settle(&report.payment_id, false, at);
+        }
+    }
+
+    /// A person, or money gone back, settles what was held about a payment.
+    fn settle(&mut self, payment_id: &str, accept: bool, at: Millis) {
+        self.holds.retain(|(_, _, id)| id != payment_id);
+        let Some(stray) = self.strays.get_mut(payment_id) else {
+            return;
+        };
+        stray.settled = true;
+        let pays = accept && self.captured.is_none() && stray.report.currency == "INR";
+        if pays {
+            let report = stray.report.clone();
+            self.strays.remove(payment_id);
+            self.pay_with(&report, at);
+        }
+    }
+
+    /// Captured money that does not pay the order: what becomes of it stands in the terms.
+    fn stray(&mut self, hold: Hold, report: &PaymentReport, at: Millis) {
+        if report.status == AttemptStatus::Captured {
+            let settled =
+                self.terms().late_payment == LatePayment::Accept && hold == Hold::DoublePayment;
+            self.strays
+                .entry(report.payment_id.clone())
+                .or_insert_with(|| Stray {
+                    report: report.clone(),
+                    hold,
+                    since: at,
+                    settled,
+                });
+            // More than the bill says pays it where the shop takes such money; less never does.
+            let pays = hold == Hold::AmountMismatch
+                && self.terms().late_payment == LatePayment::Accept
+                && report.amount > self.bill().total
+                && self.captured.is_none();
+            if pays {
+                self.settle(&report.payment_id, true, at);
+                return;
+            }
+            if settled {
+                return;
+            }
+        }
+        let sent_back =
+            self.terms().late_payment == LatePayment::Refund && hold != Hold::CurrencyMismatch;
+        if !sent_back {
+            self.hold(hold, &report.payment_id, at);
+        }
+    }
+
     fn apply_payment(&mut self, report: &PaymentReport, at: Millis) {
         // A failed or begun attempt over other money moves none; it is still not ours.
         let moves_money = report.status >= AttemptStatus::Authorized;
         if report.currency != "INR" {
             if moves_money {
-                self.hold(Hold::CurrencyMismatch, &report.payment_id, at);
+                self.stray(Hold::CurrencyMismatch, report, at);
             }
             return;
         }
         if report.amount != self.contents.bill.total {
             if moves_money {
-                self.hold(Hold::AmountMismatch, &report.payment_id, at);
+                self.stray(Hold::AmountMismatch, report, at);
             }
             return;
         }
@@ -698,7 +863,8 @@ impl Order {
             attempt.report = report.clone();
         }
         if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
-            self.count(&report.payment_id, report.at.unwrap_or(at), had_failed, at);
+            let report = attempt.report.clone();
+            self.count(&report, had_failed, at);
         }
         if self.terms().failed_message && self.payment_status() == PaymentStatus::Failed {
             self.owe(MessageKey::Failed, at);
@@ -706,10 +872,12 @@ impl Order {
     }
 
     /// Money arrived. It pays the order, or the terms say what becomes of it.
-    fn count(&mut self, payment_id: &str, paid_at: Millis, had_failed: bool, at: Millis) {
+    fn count(&mut self, report: &PaymentReport, had_failed: bool, at: Millis) {
+        let payment_id = &report.payment_id;
+        let paid_at = report.at.unwrap_or(at);
         if let Some((first, _)) = &self.captured {
             if first != payment_id {
-                self.hold(Hold::DoublePayment, payment_id, at);
+                self.stray(Hold::DoublePayment, report, at);
             }
             return;
         }
@@ -719,13 +887,25 @@ impl Order {
             reason == Closed::Canceled || had_failed || paid_at > closed_at
         });
         if late && self.terms().late_payment != LatePayment::Accept {
-            self.hold(Hold::LatePayment, payment_id, at);
+            self.stray(Hold::LatePayment, report, at);
             return;
         }
-        if let Some(attempt) = self.attempts.get_mut(payment_id) {
-            attempt.counted = true;
-        }
-        self.captured = Some((payment_id.to_owned(), paid_at));
+        self.pay_with(report, at);
+    }
+
+    /// This money pays the order.
+    fn pay_with(&mut self, report: &PaymentReport, at: Millis) {
+        let attempt = self
+            .attempts
+            .entry(report.payment_id.clone())
+            .or_insert_with(|| Attempt {
+                report: report.clone(),
+                counted: false,
+                seen_at: at,
+            });
+        attempt.counted = true;
+        self.captured = Some((report.payment_id.clone(), report.at.unwrap_or(at)));
+        self.captured_amount = report.amount;
         let target = self.terms().on_captured;
         if self.fulfilment == Fulfilment::Pending {
             self.fulfilment = target;
@@ -740,7 +920,7 @@ impl Order {
     /// Each payment that needs a person counts, once.
     fn hold(&mut self, hold: Hold, payment_id: &str, at: Millis) {
         if self.held.insert((hold, payment_id.to_owned())) {
-            self.holds.push((hold, at));
+            self.holds.push((hold, at, payment_id.to_owned()));
         }
     }
 
@@ -811,7 +991,29 @@ impl Order {
     #[must_use]
     pub fn next_check(&self, now: Millis) -> Option<Millis> {
         let messages = self.messages.iter().filter_map(|m| m.next_check(now));
-        messages.chain(self.payment_check(now)).min()
+        let refunds = self.refunds.list().iter().filter_map(refund_check);
+        let back = self
+            .to_send_back()
+            .map(|(_, s)| s.since.plus_seconds(SEND_BACK));
+        // A person is reminded once a day.
+        let held = self
+            .holds
+            .iter()
+            .map(|(_, since, _)| spaced(*since, now, REMINDER));
+        messages
+            .chain(refunds)
+            .chain(back)
+            .chain(held)
+            .chain(self.payment_check(now))
+            .min()
+    }
+
+    /// Refunds the gateway is to be asked about, or asked for again.
+    pub fn refunds_due(&self, now: Millis) -> impl Iterator<Item = &Refund> {
+        self.refunds
+            .list()
+            .iter()
+            .filter(move |r| refund_check(r).is_some_and(|at| at <= now))
     }
 
     fn payment_check(&self, now: Millis) -> Option<Millis> {
@@ -820,7 +1022,7 @@ impl Order {
             // Banks turn failed payments into captured ones up to five days later (Razorpay, "Late authorisation").
             let (_, closed_at) = self.closed?;
             let last = closed_at.plus_seconds(LATE_WINDOW);
-            let paid_late = self.holds.iter().any(|(h, _)| *h == Hold::LatePayment);
+            let paid_late = self.strays.values().any(|s| s.hold == Hold::LatePayment);
             return (self.is_ready() && !paid_late && now < last)
                 .then(|| spaced(closed_at, now, LATE_LOOKUP).min(last));
         }
@@ -857,6 +1059,12 @@ const EXPIRY_GRACE: i64 = 120;
 const LATE_WINDOW: i64 = 5 * 24 * 3600;
 /// A closed order is looked up daily in that time.
 const LATE_LOOKUP: i64 = 24 * 3600;
+/// A refund whose answer is out: the call has ended or died by then, seconds.
+pub const REFUND_PATIENCE: i64 = 120;
+/// Money that the terms send back is sent back this long after it came, when no more news about it is on the way, seconds.
+const SEND_BACK: i64 = 60;
+/// A person is reminded of a held order this often.
+const REMINDER: i64 = 24 * 3600;
 /// A queued message that nobody picked up is queued again after this, in seconds.
 const QUEUE_PATIENCE: i64 = 120;
 /// A planned retry that did not happen is queued again this long after its time.
@@ -868,6 +1076,19 @@ pub const REPORT_PATIENCE: i64 = 24 * 3600;
 
 /// State is computed from events again and again, so this wait cannot be random.
 const MIDDLE_JITTER: u32 = 0;
+
+/// When a refund is to be looked at first: what the gateway could not take after a minute, a lost answer after two, what it works on
+/// after 15. Later looks are spaced by whoever looks. A dashboard's refund is the dashboard's business.
+fn refund_check(refund: &Refund) -> Option<Millis> {
+    refund.id.as_ref()?;
+    let patience = match refund.state {
+        RefundState::Processed | RefundState::Failed => return None,
+        RefundState::Waiting => 60,
+        RefundState::Asking | RefundState::Unknown => REFUND_PATIENCE,
+        RefundState::Pending => 900,
+    };
+    Some(refund.tried_at.plus_seconds(patience))
+}
 
 fn spaced(from: Millis, now: Millis, step: i64) -> Millis {
     let passed = now.seconds_since(from).max(0);

@@ -137,6 +137,7 @@ impl Kind {
         match (&out.tag.message, &out.content) {
             (_, Content::Invoice { .. }) => Self::Invoice,
             (_, Content::Failed { .. }) => Self::Failed,
+            (_, Content::Refund { .. }) => Self::Refund,
             (MessageKey::Paid | MessageKey::Receipt, _) | (_, Content::Receipt { .. }) => {
                 Self::Paid
             }
@@ -319,7 +320,7 @@ impl Templates {
         })?;
         let sms = template.fill(|variable| match variable {
             // "Rs." stands in the registered text.
-            Variable::Amount => out.bill.total.decimal(),
+            Variable::Amount => out.amount().decimal(),
             variable => out.variable(variable),
         });
         if sms.text.chars().count() > LONGEST {

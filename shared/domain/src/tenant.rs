@@ -182,6 +182,8 @@ pub struct ChannelSettings {
     pub status: Option<Template>,
     /// Template of the receipt link.
     pub receipt: Option<Template>,
+    /// Template of a refund; the receipt's where there is none.
+    pub refund: Option<Template>,
     /// Which form is tried first when both are possible.
     pub form: FirstForm,
     /// Puts the code to pay above bills without a header.
@@ -493,9 +495,10 @@ fn read_channel(c: &mut Fields<'_>, local: bool) -> Option<ChannelSettings> {
             read_template(t, "invoice", &[]),
             read_template(t, "status", &[]),
             read_template(t, "receipt", &[Variable::ReceiptUrl]),
+            read_template(t, "refund", &[Variable::Amount, Variable::ReceiptUrl]),
         ))
     });
-    let (invoice, status, receipt) = templates.unwrap_or_default();
+    let (invoice, status, receipt, refund) = templates.unwrap_or_default();
     let form = match c.value("form") {
         None => Some(FirstForm::Template),
         Some(_) => c.parsed("form", |text| match text.as_str() {
@@ -528,6 +531,7 @@ fn read_channel(c: &mut Fields<'_>, local: bool) -> Option<ChannelSettings> {
         invoice,
         status,
         receipt,
+        refund,
         form: form?,
         qr_header: qr_header?,
         fallback_to_sms,

@@ -9,14 +9,17 @@
 
 use chatbill_domain::bill::{Bill, Charge, Customer, Goods, Item};
 use chatbill_domain::contact::Msisdn;
-use chatbill_domain::event::{Event, Recorded};
+use chatbill_domain::event::{Event, Recorded, RefundOutcome};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::message::{
     Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Contents, Hold, MessageStatus, Order, PaymentStatus, Terms};
-use chatbill_domain::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, Started};
+use chatbill_domain::payment::{
+    AttemptStatus, Closed, PaymentMode, PaymentReport, RefundReport, RefundStatus, Speed, Started,
+};
+use chatbill_domain::refund::{RefundState, Void};
 use chatbill_domain::tenant::LatePayment;
 use chatbill_domain::time::Millis;
 use proptest::prelude::*;
@@ -514,12 +517,12 @@ fn money_that_is_not_ours_holds_the_order_and_pays_nothing() {
         (TOTAL, "USD", Hold::CurrencyMismatch),
     ] {
         let order = order(
-            LatePayment::Accept,
+            LatePayment::Hold,
             base(vec![report(AttemptStatus::Captured, "p", amount, currency)]),
         );
         assert_eq!(order.payment_status(), PaymentStatus::Pending);
         assert_eq!(
-            order.holds.iter().map(|(h, _)| *h).collect::<Vec<_>>(),
+            order.holds.iter().map(|(h, _, _)| *h).collect::<Vec<_>>(),
             [hold]
         );
         assert!(
@@ -542,15 +545,68 @@ fn late_money_follows_the_terms() {
         order(LatePayment::Accept, late()).payment_status(),
         PaymentStatus::Captured
     );
-    for policy in [LatePayment::Hold, LatePayment::Refund] {
-        let held = order(policy, late());
-        assert_eq!(held.payment_status(), PaymentStatus::Expired);
-        assert_eq!(held.holds[0].0, Hold::LatePayment);
-        assert_eq!(
-            held.attempts["p"].report.status,
-            AttemptStatus::Captured,
-            "never dropped"
-        );
+    let held = order(LatePayment::Hold, late());
+    assert_eq!(held.payment_status(), PaymentStatus::Expired);
+    assert_eq!(held.holds[0].0, Hold::LatePayment);
+    assert_eq!(
+        held.attempts["p"].report.status,
+        AttemptStatus::Captured,
+        "never dropped"
+    );
+    let back = order(LatePayment::Refund, late());
+    assert_eq!(back.payment_status(), PaymentStatus::Expired);
+    assert!(back.holds.is_empty());
+    assert_eq!(
+        back.to_send_back()
+            .map(|(id, _)| id.as_str())
+            .collect::<Vec<_>>(),
+        ["p"]
+    );
+    assert!(back.next_check(Millis::new(START)).is_some());
+}
+
+#[test]
+fn over_and_under_payment_follow_the_terms() {
+    let paid = |policy, amount| {
+        order(
+            policy,
+            base(vec![report(AttemptStatus::Captured, "p", amount, "INR")]),
+        )
+    };
+    let over = paid(LatePayment::Accept, TOTAL + 1);
+    assert_eq!(over.payment_status(), PaymentStatus::Captured);
+    assert_eq!(
+        over.captured_amount(),
+        paise(TOTAL + 1),
+        "what came can go back"
+    );
+    let under = paid(LatePayment::Accept, TOTAL - 1);
+    assert_eq!(
+        under.payment_status(),
+        PaymentStatus::Pending,
+        "too little never pays"
+    );
+    assert_eq!(under.holds[0].0, Hold::AmountMismatch);
+    for amount in [TOTAL - 1, TOTAL + 1] {
+        let held = paid(LatePayment::Hold, amount);
+        assert_eq!(held.payment_status(), PaymentStatus::Pending);
+        assert_eq!(held.holds.len(), 1);
+        let back = paid(LatePayment::Refund, amount);
+        assert_eq!(back.payment_status(), PaymentStatus::Pending);
+        assert!(back.holds.is_empty());
+        assert_eq!(back.to_send_back().count(), 1);
+        // A person may decide otherwise.
+        let settled = held.with(Recorded::new(
+            Millis::new(START).plus_seconds(60),
+            "pos:desk",
+            Event::Settled {
+                payment_id: "p".into(),
+                accept: true,
+            },
+        ));
+        assert_eq!(settled.payment_status(), PaymentStatus::Captured);
+        assert_eq!(settled.captured_amount(), paise(amount));
+        assert!(settled.holds.is_empty());
     }
 }
 
@@ -569,15 +625,279 @@ fn money_paid_in_time_counts_although_the_news_is_late() {
 }
 
 #[test]
-fn money_that_comes_twice_is_held_and_counted_once() {
-    let order = order(
-        LatePayment::Accept,
-        base(vec![
-            report(AttemptStatus::Captured, "p1", TOTAL, "INR"),
-            report(AttemptStatus::Captured, "p2", TOTAL, "INR"),
-        ]),
+fn money_that_comes_twice_is_counted_once_and_follows_the_terms() {
+    let twice = |policy| {
+        order(
+            policy,
+            base(vec![
+                report(AttemptStatus::Captured, "p1", TOTAL, "INR"),
+                report(AttemptStatus::Captured, "p2", TOTAL, "INR"),
+            ]),
+        )
+    };
+    for policy in [LatePayment::Accept, LatePayment::Hold, LatePayment::Refund] {
+        let order = twice(policy);
+        assert_eq!(order.captured_amount(), paise(TOTAL));
+        assert_eq!(order.payment().unwrap().0, "p1");
+        assert_eq!(order.strays["p2"].hold, Hold::DoublePayment);
+    }
+    assert!(twice(LatePayment::Accept).holds.is_empty());
+    assert_eq!(twice(LatePayment::Accept).to_send_back().count(), 0);
+    assert_eq!(twice(LatePayment::Hold).holds[0].0, Hold::DoublePayment);
+    assert_eq!(twice(LatePayment::Refund).to_send_back().count(), 1);
+}
+
+fn ask(id: &str, amount: Option<i64>) -> Event {
+    Event::RefundAsked {
+        id: id.into(),
+        amount: amount.map(paise),
+        payment_id: None,
+        speed: Speed::Normal,
+        reason: None,
+    }
+}
+
+fn refund(
+    own: Option<&str>,
+    gateway_id: Option<&str>,
+    name: Option<&str>,
+    status: RefundStatus,
+    amount: i64,
+) -> Event {
+    Event::Refund {
+        id: own.map(str::to_owned),
+        report: RefundReport {
+            status,
+            id: gateway_id.map(str::to_owned),
+            name: name.map(str::to_owned),
+            payment_id: "p".into(),
+            amount: paise(amount),
+            speed: None,
+            bank_reference: None,
+            error: None,
+            at: None,
+        },
+    }
+}
+
+fn paid(more: Vec<Event>) -> Order {
+    let mut events = base(vec![report(AttemptStatus::Captured, "p", TOTAL, "INR")]);
+    events.extend(more);
+    order(LatePayment::Hold, events)
+}
+
+#[test]
+fn two_refunds_of_sixty_percent_at_once_are_one() {
+    let order = paid(vec![ask("a", Some(51_000)), ask("b", Some(51_000))]);
+    assert_eq!(order.refunds.list().len(), 1);
+    let (_, void) = order.refunds.voided("b").unwrap();
+    assert_eq!(void, Void::Exceeds(paise(34_000)));
+    assert_eq!(order.refunding_amount(), paise(51_000));
+    // What failed is free again, but a void ask stays void: the till was told so.
+    let failed = paid(vec![
+        ask("a", Some(51_000)),
+        ask("b", Some(51_000)),
+        refund(
+            Some("a"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Failed,
+            51_000,
+        ),
+        ask("c", None),
+    ]);
+    assert!(failed.refunds.find("b").is_none());
+    assert_eq!(failed.refunds.find("c").unwrap().amount, paise(TOTAL));
+}
+
+#[test]
+fn nothing_is_refunded_of_what_was_not_paid() {
+    let order = order(LatePayment::Hold, base(vec![ask("a", None)]));
+    assert_eq!(order.refunds.voided("a").unwrap().1, Void::NotPaid);
+}
+
+#[test]
+fn refunds_move_the_order_and_are_told_once() {
+    let part = paid(vec![
+        ask("a", Some(10_000)),
+        refund(
+            Some("a"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Pending,
+            10_000,
+        ),
+    ]);
+    assert_eq!(part.payment_status(), PaymentStatus::Captured);
+    assert_eq!(part.refunding_amount(), paise(10_000));
+    let done = || refund(None, Some("rfnd_1"), None, RefundStatus::Processed, 10_000);
+    let part = paid(vec![
+        ask("a", Some(10_000)),
+        refund(
+            Some("a"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Pending,
+            10_000,
+        ),
+        done(),
+        refund(None, Some("rfnd_1"), None, RefundStatus::Pending, 10_000),
+        done(),
+    ]);
+    assert_eq!(part.payment_status(), PaymentStatus::PartiallyRefunded);
+    assert_eq!(part.refunded_amount(), paise(10_000));
+    let told = part
+        .messages
+        .iter()
+        .filter(|m| matches!(m.key, MessageKey::Refund(_)));
+    assert_eq!(told.count(), 1);
+    let all = paid(vec![
+        ask("a", None),
+        refund(Some("a"), Some("r"), None, RefundStatus::Processed, TOTAL),
+    ]);
+    assert_eq!(all.payment_status(), PaymentStatus::Refunded);
+}
+
+#[test]
+fn a_webhook_faster_than_our_own_call_is_the_same_refund() {
+    for (gateway_id, name) in [
+        (Some("rfnd_1"), None),
+        (Some("rfnd_1"), Some("a")),
+        (None, Some("a")),
+    ] {
+        let order = paid(vec![
+            ask("a", Some(10_000)),
+            refund(None, gateway_id, name, RefundStatus::Processed, 10_000),
+            refund(Some("a"), gateway_id, name, RefundStatus::Pending, 10_000),
+        ]);
+        assert_eq!(order.refunds.list().len(), 1, "{gateway_id:?} {name:?}");
+        assert_eq!(order.refunded_amount(), paise(10_000));
+        assert!(order.holds.is_empty());
+    }
+    // Two of ours could be meant, so the webhook alone is taken for a dashboard's; our calls' answers put it right.
+    let order = paid(vec![
+        ask("a", Some(10_000)),
+        ask("b", Some(10_000)),
+        refund(None, Some("rfnd_2"), None, RefundStatus::Processed, 10_000),
+        refund(
+            Some("a"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Pending,
+            10_000,
+        ),
+        refund(
+            Some("b"),
+            Some("rfnd_2"),
+            None,
+            RefundStatus::Pending,
+            10_000,
+        ),
+    ]);
+    assert_eq!(order.refunds.list().len(), 2);
+    assert_eq!(
+        order.refunds.find("b").unwrap().state,
+        RefundState::Processed
     );
-    assert_eq!(order.captured_amount(), paise(TOTAL));
-    assert_eq!(order.holds[0].0, Hold::DoublePayment);
-    assert_eq!(order.payment().unwrap().0, "p1");
+    assert_eq!(order.refunds.find("a").unwrap().state, RefundState::Pending);
+    let told = order
+        .messages
+        .iter()
+        .filter(|m| matches!(m.key, MessageKey::Refund(_)));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_dashboard_s_refund_appears_and_leaves_less_to_refund() {
+    let order = paid(vec![
+        refund(None, Some("rfnd_9"), None, RefundStatus::Processed, 80_000),
+        ask("a", Some(10_000)),
+    ]);
+    assert_eq!(order.payment_status(), PaymentStatus::PartiallyRefunded);
+    assert_eq!(
+        order.refunds.voided("a").unwrap().1,
+        Void::Exceeds(paise(5_000))
+    );
+    // A dashboard does not know what we have promised: then a person must look.
+    let order = paid(vec![
+        ask("a", Some(10_000)),
+        refund(
+            Some("a"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Pending,
+            10_000,
+        ),
+        refund(None, Some("rfnd_9"), None, RefundStatus::Processed, 80_000),
+    ]);
+    assert_eq!(order.holds[0].0, Hold::RefundMismatch);
+}
+
+#[test]
+fn held_money_that_went_back_is_settled() {
+    let mut events = base(vec![
+        report(AttemptStatus::Captured, "p1", TOTAL, "INR"),
+        report(AttemptStatus::Captured, "p", TOTAL, "INR"),
+    ]);
+    assert_eq!(order(LatePayment::Hold, events.clone()).holds.len(), 1);
+    events.push(Event::RefundAsked {
+        id: "back".into(),
+        amount: None,
+        payment_id: Some("p".into()),
+        speed: Speed::Normal,
+        reason: None,
+    });
+    events.push(refund(
+        Some("back"),
+        Some("rfnd_1"),
+        None,
+        RefundStatus::Processed,
+        TOTAL,
+    ));
+    let order = order(LatePayment::Hold, events);
+    assert!(order.holds.is_empty());
+    assert_eq!(
+        order.payment_status(),
+        PaymentStatus::Captured,
+        "the first payment still pays"
+    );
+    assert_eq!(order.refunded_amount(), Paise::ZERO);
+}
+
+proptest! {
+    /// Whatever is asked and reported in whatever sequence: what is promised of a payment never exceeds what it took, unless the gateway
+    /// itself says so, and then a person is called. Reports repeated at the end change nothing.
+    #[test]
+    fn promised_money_never_exceeds_what_was_taken(
+        steps in proptest::collection::vec((0u8..6, 0usize..4, 1i64..TOTAL + 2), 1..30)
+    ) {
+        let ids = ["a", "b", "c", "d"];
+        let gateway = ["g1", "g2", "g3", "g4"];
+        let mut events = Vec::new();
+        let mut amounts = std::collections::BTreeMap::new();
+        let mut asked = std::collections::BTreeSet::new();
+        for (kind, which, amount) in steps {
+            let known = *amounts.entry(which).or_insert(amount);
+            // Our own call is made after its ask is stored, never before.
+            let kind = if matches!(kind, 2 | 4 | 5) && !asked.contains(&which) { 0 } else { kind };
+            if kind <= 1 {
+                asked.insert(which);
+            }
+            events.push(match kind {
+                0 | 1 => ask(ids[which], Some(known)),
+                2 => refund(Some(ids[which]), Some(gateway[which]), None, RefundStatus::Pending, known),
+                3 => refund(None, Some(gateway[which]), Some(ids[which]), RefundStatus::Processed, known),
+                4 => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Refused, error: "no".into() },
+                _ => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Unknown, error: "lost".into() },
+            });
+        }
+        let first = paid(events.clone());
+        let promised = first.refunded_amount().get() + first.refunding_amount().get();
+        let called = first.holds.iter().any(|(h, _, _)| *h == Hold::RefundMismatch);
+        prop_assert!(promised <= TOTAL || called);
+        let reports = events.iter().filter(|e| matches!(e, Event::Refund { .. })).cloned();
+        let again = paid(events.iter().cloned().chain(reports).collect());
+        prop_assert_eq!(again.refunded_amount(), first.refunded_amount());
+        prop_assert_eq!(again.refunds.list().len(), first.refunds.list().len());
+    }
 }

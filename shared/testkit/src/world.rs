@@ -183,7 +183,11 @@ pub fn standing(order: &Order) -> Value {
         .iter()
         .map(|m| format!("{} {}", m.key, m.status.as_str()))
         .collect();
-    let holds: Vec<&str> = order.holds.iter().map(|(hold, _)| hold.as_str()).collect();
+    let holds: Vec<&str> = order
+        .holds
+        .iter()
+        .map(|(hold, _, _)| hold.as_str())
+        .collect();
     json!({
         "order": order.key.to_string(),
         "payment": order.payment_status().as_str(),

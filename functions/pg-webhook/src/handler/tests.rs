@@ -256,7 +256,7 @@ async fn one_paisa_too_little_holds_the_order_and_tells_the_customer_nothing() {
     assert_eq!(send(&world, "razorpay-amount-off-by-one-paisa").await, 200);
     let held = order(&world);
     assert_eq!(held.payment_status(), PaymentStatus::Pending);
-    let holds: Vec<Hold> = held.holds.iter().map(|(hold, _)| *hold).collect();
+    let holds: Vec<Hold> = held.holds.iter().map(|(hold, _, _)| *hold).collect();
     assert_eq!(holds, [Hold::AmountMismatch]);
     assert!(world.queue.sent().is_empty());
     assert_eq!(logs.count("order_held"), 1);
@@ -334,7 +334,7 @@ async fn money_after_the_end_is_held_and_money_before_it_counts_however_late_the
     assert_eq!(send(&world, PAID).await, 200);
     let late = order(&world);
     assert_eq!(late.payment_status(), PaymentStatus::Expired);
-    let holds: Vec<Hold> = late.holds.iter().map(|(hold, _)| *hold).collect();
+    let holds: Vec<Hold> = late.holds.iter().map(|(hold, _, _)| *hold).collect();
     assert_eq!(holds, [Hold::LatePayment]);
     assert!(world.queue.sent().is_empty());
 
@@ -400,7 +400,11 @@ async fn a_bill_sent_twice_inside_whatsapp_can_be_paid_in_either_message() {
             .replace("pay_QK0000000000p1", "pay_2")
     });
     assert_eq!(post(&world, request).await.status(), 200);
-    let holds: Vec<Hold> = order(&world).holds.iter().map(|(hold, _)| *hold).collect();
+    let holds: Vec<Hold> = order(&world)
+        .holds
+        .iter()
+        .map(|(hold, _, _)| *hold)
+        .collect();
     assert_eq!(holds, [Hold::DoublePayment]);
 
     // In the second: the webhook names that message.

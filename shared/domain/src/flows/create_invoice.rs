@@ -101,7 +101,7 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         order
             .holds
             .iter()
-            .for_each(|(hold, _)| report_hold(&order, *hold));
+            .for_each(|(hold, _, _)| report_hold(&order, *hold));
     }
     let order = start(
         deps.store, deps.http, deps.clock, tenant, gateway, order, !new, device,

@@ -383,7 +383,11 @@ fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str
         MessageKey::Failed if status != PaymentStatus::Failed => {
             Some("the failed attempt is no longer the latest news")
         }
-        MessageKey::Status(_) | MessageKey::Paid | MessageKey::Receipt | MessageKey::Failed => None,
+        MessageKey::Status(_)
+        | MessageKey::Paid
+        | MessageKey::Receipt
+        | MessageKey::Failed
+        | MessageKey::Refund(_) => None,
     }
 }
 
@@ -567,6 +571,11 @@ fn template<'a>(tenant: &'a Tenant, key: &MessageKey) -> Option<&'a Template> {
         MessageKey::Invoice(_) => tenant.channel.invoice.as_ref(),
         MessageKey::Paid | MessageKey::Status(_) => tenant.channel.status.as_ref(),
         MessageKey::Receipt => tenant.channel.receipt.as_ref(),
+        MessageKey::Refund(_) => tenant
+            .channel
+            .refund
+            .as_ref()
+            .or(tenant.channel.receipt.as_ref()),
         MessageKey::Failed => None,
     }
 }
@@ -677,6 +686,17 @@ fn outgoing<'a>(
         MessageKey::Receipt => Content::Receipt {
             text: format!("Your receipt from {shop}: {receipt}"),
         },
+        MessageKey::Refund(number) => {
+            let refund = order.processed_refund(*number)?;
+            Content::Refund {
+                amount: refund.amount,
+                text: format!(
+                    "{shop} refunded {} of your bill {}. {receipt}",
+                    refund.amount.rupees(),
+                    bill.reference
+                ),
+            }
+        }
         MessageKey::Failed => Content::Failed {
             text: format!(
                 "Your payment of {} at {shop} did not go through. Try again: {receipt}",

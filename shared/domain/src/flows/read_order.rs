@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::event::Event;
+use crate::event::{Event, RefundOutcome};
 use crate::ids::OrderKey;
 use crate::message::{Progress, Report};
 use crate::money::{Money, Paise};
@@ -93,7 +93,9 @@ pub fn view(order: &Order, brief: bool) -> Value {
         let holds: Vec<Value> = order
             .holds
             .iter()
-            .map(|(hold, at)| json!({"reason": hold.as_str(), "since": at.rfc3339()}))
+            .map(|(hold, at, payment_id)| {
+                json!({"reason": hold.as_str(), "since": at.rfc3339(), "payment_id": payment_id})
+            })
             .collect();
         object.insert("held".to_owned(), json!(holds));
     }
@@ -240,6 +242,45 @@ fn entry(event: &Event) -> Value {
             "detail": failure.detail,
             "next_attempt_at": again_at.map(crate::time::Millis::rfc3339),
         }),
+        Event::RefundAsked {
+            id,
+            amount,
+            payment_id,
+            speed,
+            reason,
+        } => json!({
+            "event": "refund_asked",
+            "refund_id": id,
+            "amount": amount.map(Money::from),
+            "payment_id": payment_id,
+            "speed": speed,
+            "reason": reason,
+        }),
+        Event::RefundTried { id, attempt } => {
+            json!({"event": "refund_tried", "refund_id": id, "attempt": attempt})
+        }
+        Event::RefundEnded { id, outcome, error } => json!({
+            "event": match outcome {
+                RefundOutcome::Refused => "refund_refused",
+                RefundOutcome::Later => "refund_waits",
+                RefundOutcome::Unknown => "refund_unknown",
+            },
+            "refund_id": id,
+            "error": error,
+        }),
+        Event::Refund { id, report } => json!({
+            "event": "refund",
+            "refund_id": id,
+            "status": report.status,
+            "gateway_refund_id": report.id,
+            "payment_id": report.payment_id,
+            "amount": Money::from(report.amount),
+            "bank_reference": report.bank_reference,
+            "error": report.error,
+        }),
+        Event::Settled { payment_id, accept } => {
+            json!({"event": "settled", "payment_id": payment_id, "accepted": accept})
+        }
         Event::Skipped { message, why } => {
             json!({"event": "skipped", "message": message, "reason": why})
         }
