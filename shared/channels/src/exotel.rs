@@ -1,14 +1,16 @@
 //! Exotel: WhatsApp and SMS.
 //!
-//! Documents: developer.exotel.com, "Send Whatsapp Messages API" and "SMS APIs"; "WhatsApp Payment Messages" and "WhatsApp Status
-//! Codes" of the newer portal; "Contactless Billing / Invoicing" (2022). Where the newer portal and the older pages differ, the older
-//! ones are followed (`docs/providers.md`).
+//! Documents: developer.exotel.com, "Send Whatsapp Messages API", "Receive messages" and "SMS APIs"; "WhatsApp Payment Messages",
+//! "Receive Messages (Webhooks)" and "WhatsApp Status Codes" of the newer portal; "Contactless Billing / Invoicing" (2022). Where the
+//! newer portal and the older pages differ, the older ones are followed (`docs/providers.md`).
 //!
 //! What shapes this file:
 //! - An accepted request can hold a message that was not: the code inside decides, not the HTTP status.
+//! - One account sends both: WhatsApp, and SMS for an SMS tenant or when WhatsApp has definitely failed. What a failure calls for
+//!   decides about the second message, so nothing counts as failed that may have arrived.
 //! - Callbacks are not reliably signed. A secret in the address they come to keeps strangers out, and no payment is believed from here.
 //! - Exotel documents no way to ask about a payment, so the gateway's own webhook has to tell, and a bill paid inside WhatsApp names
-//!   itself in Razorpay's notes.
+//!   and proves itself in Razorpay's notes.
 //! - Whether order templates can be sent through Exotel is documented nowhere, so a tenant that names some is refused rather than
 //!   surprised.
 //! - There is no idempotency key. An answer that was lost is "unknown", and reports find their order by `custom_data` (`CustomField`
@@ -22,22 +24,23 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Found, PaymentMode, PaymentReport, REFERENCE_NOTE, RefundReport, RefundRequest,
+    AttemptStatus, Found, PROOF_NOTE, PaymentMode, PaymentReport, REFERENCE_NOTE, RefundReport,
+    RefundRequest,
 };
+use chatbill_domain::proof::BillProofs;
 use chatbill_domain::signature;
-use chatbill_domain::sms::{Encoding, Templates};
-use chatbill_domain::tenant::{self, ChannelKind, Tenant};
+use chatbill_domain::sms::Encoding;
+use chatbill_domain::tenant::{self, ChannelKind, QrHeader, Tenant};
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::wire::{
-    FORM, callback, failure, form, is, is_plain, list, patient, read_form, text, whole,
-};
+use crate::bsp::{self, REST, Sms};
+use crate::wire::{FORM, callback, failure, form, is, is_plain, list, read_form, text, whole};
 use crate::{native, template};
 
 /// "Send Whatsapp Messages API": the Singapore cluster; Mumbai is `https://api.in.exotel.com`.
@@ -53,9 +56,9 @@ const STATUSES: &[(&str, Remedy)] = &[
     ("EX_SYSTEM_ERROR", Remedy::Retry), // Authentication, permission or service unavailability.
     ("EX_NUMBER_ERROR", Remedy::GiveUp), // Issue with the recipient's number.
     ("EX_SETUP_ERROR", Remedy::Alert),
-    ("EX_RATE_LIMIT_HIT", Remedy::Retry),
+    ("EX_RATE_LIMIT_HIT", Remedy::Throttled(REST)),
     ("EX_SPAM_RATE_LIMIT_HIT", Remedy::GiveUp), // Lasts hours.
-    ("EX_TOO_MANY_REQUEST", Remedy::Retry),
+    ("EX_TOO_MANY_REQUEST", Remedy::Throttled(REST)),
     ("EX_INVALID_REQUEST", Remedy::GiveUp),
     ("EX_UNKNOWN_ERROR", Remedy::RetryOnce),
     ("EX_INVALID_RECIPIENT", Remedy::GiveUp),
@@ -123,10 +126,13 @@ const SMS_CODES: &[(i64, Remedy)] = &[
     (40_206, Remedy::Alert),  // From does not go with SmsType.
     (40_209, Remedy::GiveUp), // EncodingType.
     (40_210, Remedy::Alert),  // From.
-    (40_402, Remedy::Retry),  // Too many requests.
-    (40_403, Remedy::Retry),
-    (40_405, Remedy::Retry), // Throttled.
+    (40_402, Remedy::Throttled(REST)), // Too many requests.
+    (40_403, Remedy::Throttled(REST)),
+    (40_405, Remedy::Throttled(REST)), // Throttled.
 ];
+
+/// "WhatsApp Status Codes": the numbers that mean a failure in every edition of the page. 30049 and 30050 are payments in one.
+const FAILED: std::ops::RangeInclusive<i64> = 30_004..=30_041;
 
 struct Exotel {
     base: String,
@@ -134,28 +140,30 @@ struct Exotel {
     authorization: SecretString,
     callback_token: [SecretString; 1],
     tenant: String,
-    from: String,
-    kind: Kind,
+    whatsapp: Option<WhatsApp>,
+    sms: Option<Entity>,
+    proofs: BillProofs,
 }
 
-enum Kind {
-    WhatsApp {
-        /// `order_details` as "WhatsApp Payment Messages" prints it, directly in the content.
-        flat: bool,
-    },
-    Sms {
-        entity_id: String,
-        templates: Templates,
-    },
+struct WhatsApp {
+    from: String,
+    /// `order_details` as "WhatsApp Payment Messages" prints it, directly in the content.
+    flat: bool,
+}
+
+struct Entity {
+    id: String,
+    sms: Sms,
 }
 
 pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
     let channel = &tenant.channel;
     let account = &channel.account;
-    let sms = channel.kind == ChannelKind::Sms;
+    let by_whatsapp = channel.kind == ChannelKind::WhatsApp;
     let mut faults = template::undocumented(channel, "Exotel");
     let gateway = tenant.payment.account.vendor.as_str();
-    if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
+    let native = tenant.payment.mode == PaymentMode::PaymentGateway;
+    if by_whatsapp && native && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
             "/payment/gateway",
             "impossible",
@@ -164,6 +172,14 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
                 GATEWAYS.join(", ")
             ),
         ));
+    }
+    match channel.qr_header {
+        None => {}
+        Some(_) if !by_whatsapp => faults.push(bsp::no_qr("an SMS has no header")),
+        Some(QrHeader::Upload) => faults.push(bsp::no_qr(
+            "Exotel documents no upload of pictures for order messages; use link",
+        )),
+        Some(QrHeader::Link) => {}
     }
     let read = account.credentials.read("/channel/credentials", |f| {
         let account_sid = f.required_text("account_sid", 80);
@@ -179,7 +195,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         {
             f.fault("api_key", "invalid", "must not contain a colon");
         }
-        let callback_token = tenant::secret(f, "callback_token");
+        let callback_token = bsp::read_callback_token(f);
         let flat = match f.value("order_details_form") {
             None => Some(false),
             Some(_) => f.parsed("order_details_form", |form| match form.as_str() {
@@ -188,43 +204,43 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
                 _ => Err("nested or flat"),
             }),
         };
-        // A WhatsApp account may name them as well.
-        if sms {
+        if flat == Some(true) && channel.qr_header == Some(QrHeader::Link) {
+            f.fault(
+                "order_details_form",
+                "impossible",
+                "the flat form is documented with a text as header; with qr_header it must be nested",
+            );
+        }
+        if bsp::sends_sms(channel) {
             f.required("dlt_entity_id");
-            f.required("dlt_template_ids");
         }
         let entity_id = f.text("dlt_entity_id", 40);
-        let templates = Templates::read(f, "dlt_template_ids");
-        let sender = f.text("sender", 40);
-        let kind = if sms {
-            Kind::Sms {
-                entity_id: entity_id?,
-                templates: templates?,
-            }
-        } else {
-            Kind::WhatsApp { flat: flat? }
+        let sms = match bsp::read_sms(f, channel)? {
+            Some(sms) => Some(Entity {
+                id: entity_id?,
+                sms,
+            }),
+            None => None,
         };
-        let from = sender
-            .filter(|_| sms)
-            .unwrap_or_else(|| channel.from.clone());
-        Some((account_sid?, key?, token?, callback_token?, kind, from))
+        let from = channel.from.clone();
+        let flat = flat?;
+        let pair = format!("{}:{}", key?.expose_secret(), token?.expose_secret());
+        Some(Exotel {
+            base: account
+                .base_url
+                .clone()
+                .unwrap_or_else(|| BASE_URL.to_owned()),
+            account_sid: account_sid?,
+            authorization: SecretString::from(format!("Basic {}", STANDARD.encode(pair))),
+            callback_token: [callback_token?],
+            tenant: tenant.id.to_string(),
+            whatsapp: by_whatsapp.then_some(WhatsApp { from, flat }),
+            sms,
+            proofs: tenant.payment.proofs.clone(),
+        })
     });
     match read {
-        Ok((account_sid, key, token, callback_token, kind, from)) if faults.is_empty() => {
-            let pair = format!("{}:{}", key.expose_secret(), token.expose_secret());
-            Ok(Box::new(Exotel {
-                base: account
-                    .base_url
-                    .clone()
-                    .unwrap_or_else(|| BASE_URL.to_owned()),
-                account_sid,
-                authorization: SecretString::from(format!("Basic {}", STANDARD.encode(pair))),
-                callback_token: [callback_token],
-                tenant: tenant.id.to_string(),
-                from,
-                kind,
-            }))
-        }
+        Ok(exotel) if faults.is_empty() => Ok(Box::new(exotel)),
         Ok(_) => Err(faults),
         Err(more) => {
             faults.extend(more);
@@ -235,31 +251,9 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
 
 impl Channel for Exotel {
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
-        let step = match (&self.kind, answers.first()) {
-            (Kind::WhatsApp { flat }, None) => self
-                .whatsapp(message, *flat)
-                .map(|call| SendStep::Call(Box::new(call))),
-            (Kind::WhatsApp { .. }, Some(answer)) => {
-                answered(answer, whatsapp_sent).map(|id| SendStep::Sent { id, segments: None })
-            }
-            (
-                Kind::Sms {
-                    entity_id,
-                    templates,
-                },
-                None,
-            ) => self
-                .sms(message, entity_id, templates)
-                .map(|call| SendStep::Call(Box::new(call))),
-            (Kind::Sms { templates, .. }, Some(answer)) => {
-                answered(answer, sms_sent).and_then(|id| {
-                    let segments = templates.compose(message)?.segments;
-                    Ok(SendStep::Sent {
-                        id,
-                        segments: Some(segments),
-                    })
-                })
-            }
+        let step = match message.form {
+            Form::Sms => self.by_sms(message, answers.first()),
+            Form::Interactive | Form::Template => self.by_whatsapp(message, answers.first()),
         };
         step.unwrap_or_else(SendStep::Failed)
     }
@@ -271,16 +265,18 @@ impl Channel for Exotel {
         ))
     }
 
+    /// The newer portal speaks of about 200 requests a minute in one place and of other figures in others, so what a sender may do
+    /// is learnt from what Exotel answers.
     fn rate(&self) -> Option<u32> {
         None
     }
 
     fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
-        Vec::new()
+        vec![Fault::new("", "impossible", NO_REFUND)]
     }
 
     fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
-        Step::failed(CallError::Unsupported("refunds"))
+        Step::failed(CallError::Unsupported(NO_REFUND))
     }
 
     fn lookup_refund(
@@ -288,13 +284,19 @@ impl Channel for Exotel {
         _request: &RefundRequest,
         _answers: &[Answer],
     ) -> Step<Option<RefundReport>> {
-        Step::failed(CallError::Unsupported("refunds"))
+        Step::failed(CallError::Unsupported(NO_REFUND))
     }
 
     fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
-        Step::failed(CallError::Unsupported("account checks"))
+        Step::failed(CallError::Unsupported(
+            "Exotel documents no way to ask about an account's payment configurations or templates",
+        ))
     }
 }
+
+/// "WhatsApp Payment Messages" and its later revisions: refunds go through the gateway.
+const NO_REFUND: &str =
+    "Exotel documents no refunds; money paid inside WhatsApp goes back through the gateway";
 
 impl Exotel {
     fn report_to(&self, out: &Outgoing<'_>) -> String {
@@ -302,14 +304,66 @@ impl Exotel {
         callback(out, "exotel", &self.tenant, token)
     }
 
+    fn by_whatsapp(
+        &self,
+        message: &Outgoing<'_>,
+        answer: Option<&Answer>,
+    ) -> Result<SendStep, SendFailure> {
+        let whatsapp = self
+            .whatsapp
+            .as_ref()
+            .ok_or_else(|| bsp::not_offered(message.form))?;
+        match answer {
+            None => self
+                .whatsapp(message, whatsapp)
+                .map(|call| SendStep::Call(Box::new(call))),
+            Some(answer) => {
+                answered(answer, whatsapp_sent).map(|id| SendStep::Sent { id, segments: None })
+            }
+        }
+    }
+
+    fn by_sms(
+        &self,
+        message: &Outgoing<'_>,
+        answer: Option<&Answer>,
+    ) -> Result<SendStep, SendFailure> {
+        let entity = self
+            .sms
+            .as_ref()
+            .ok_or_else(|| bsp::not_offered(message.form))?;
+        match answer {
+            None => self
+                .sms(message, entity)
+                .map(|call| SendStep::Call(Box::new(call))),
+            Some(answer) => {
+                let id = answered(answer, sms_sent)?;
+                let segments = entity.sms.templates.compose(message)?.segments;
+                Ok(SendStep::Sent {
+                    id,
+                    segments: Some(segments),
+                })
+            }
+        }
+    }
+
     /// "Send Whatsapp Messages API" with one message.
-    fn whatsapp(&self, out: &Outgoing<'_>, flat: bool) -> Result<HttpCall, SendFailure> {
+    fn whatsapp(
+        &self,
+        out: &Outgoing<'_>,
+        whatsapp: &WhatsApp,
+    ) -> Result<HttpCall, SendFailure> {
         let nested = |interactive| json!({"type": "interactive", "interactive": interactive});
         let content = match &out.content {
             Content::Invoice { payment } => {
                 let mut invoice = template::invoice(out, payment);
-                name_the_bill(&mut invoice, out);
-                if flat { invoice } else { nested(invoice) }
+                show_qr(&mut invoice, out);
+                self.name_the_bill(&mut invoice, out);
+                if whatsapp.flat {
+                    invoice
+                } else {
+                    nested(invoice)
+                }
             }
             Content::Status {
                 status: Fulfilment::Pending,
@@ -337,24 +391,19 @@ impl Exotel {
             &json!({
                 "custom_data": out.tag.to_string(),
                 "status_callback": self.report_to(out),
-                "whatsapp": {"messages": [{"from": self.from, "to": out.to.e164(), "content": content}]},
+                "whatsapp": {"messages": [{"from": whatsapp.from, "to": out.to.e164(), "content": content}]},
             }),
         ))
     }
 
     /// "SMS APIs", send. With `.json`, because without it the answer is XML.
-    fn sms(
-        &self,
-        out: &Outgoing<'_>,
-        entity_id: &str,
-        templates: &Templates,
-    ) -> Result<HttpCall, SendFailure> {
-        let sms = templates.compose(out)?;
+    fn sms(&self, out: &Outgoing<'_>, entity: &Entity) -> Result<HttpCall, SendFailure> {
+        let sms = entity.sms.templates.compose(out)?;
         let body = form(&[
-            ("From", &self.from),
+            ("From", &entity.sms.sender),
             ("To", out.to.e164()),
             ("Body", &sms.text),
-            ("DltEntityId", entity_id),
+            ("DltEntityId", &entity.id),
             ("DltTemplateId", sms.template_id),
             ("SmsType", "transactional"),
             (
@@ -380,23 +429,41 @@ impl Exotel {
             )
         })
     }
+
+    /// "WhatsApp Pay", razorpay object: its notes become the notes of the order made at Razorpay. With no way to ask about a payment,
+    /// Razorpay's own signed webhook has to name the bill, and to prove that the name is ours. A merchant who fills the notes itself
+    /// leaves no room, and then such a bill is never closed by its webhook.
+    fn name_the_bill(&self, invoice: &mut Value, out: &Outgoing<'_>) {
+        let gateway = invoice
+            .pointer_mut("/action/parameters/payment_settings/0/payment_gateway")
+            .filter(|gateway| is(gateway, "type", "razorpay"));
+        let notes = gateway.and_then(Value::as_object_mut).and_then(|gateway| {
+            let razorpay = gateway.entry("razorpay").or_insert_with(|| json!({}));
+            let notes = razorpay.as_object_mut()?.entry("notes");
+            notes.or_insert_with(|| json!({})).as_object_mut()
+        });
+        let Some(notes) = notes else { return };
+        let reference = &out.tag.reference;
+        let ours = [
+            (REFERENCE_NOTE, Some(reference.to_string())),
+            (PROOF_NOTE, self.proofs.issue(reference, out.bill.total)),
+        ];
+        for (name, value) in ours {
+            if let Some(value) = value
+                && (notes.len() < MOST_NOTES || notes.contains_key(name))
+            {
+                notes.insert(name.to_owned(), value.into());
+            }
+        }
+    }
 }
 
-/// "WhatsApp Pay", razorpay object: its notes become the notes of the order made at Razorpay. With no way to ask about a payment,
-/// Razorpay's own signed webhook has to name the bill.
-fn name_the_bill(invoice: &mut Value, out: &Outgoing<'_>) {
-    let gateway = invoice
-        .pointer_mut("/action/parameters/payment_settings/0/payment_gateway")
-        .filter(|gateway| is(gateway, "type", "razorpay"));
-    let notes = gateway.and_then(Value::as_object_mut).and_then(|gateway| {
-        let razorpay = gateway.entry("razorpay").or_insert_with(|| json!({}));
-        let notes = razorpay.as_object_mut()?.entry("notes");
-        notes.or_insert_with(|| json!({})).as_object_mut()
-    });
-    if let Some(notes) = notes
-        && (notes.len() < MOST_NOTES || notes.contains_key(REFERENCE_NOTE))
-    {
-        notes.insert(REFERENCE_NOTE.to_owned(), out.tag.reference.as_str().into());
+/// A bill's header is Meta's: an image by its address is one of its kinds.
+fn show_qr(invoice: &mut Value, out: &Outgoing<'_>) {
+    if let (Some(QrCode::Link(link)), Some(fields)) = (&out.qr, invoice.as_object_mut()) {
+        fields
+            .entry("header")
+            .or_insert_with(|| json!({"type": "image", "image": {"link": link}}));
     }
 }
 
@@ -492,7 +559,8 @@ fn refused(status: u16, retry_after: Option<u32>, document: &Value) -> SendFailu
                     .any(|name| e.get(*name).is_some())
             });
             let remedy = match status {
-                429 | 503 => Remedy::Retry,
+                429 => Remedy::Throttled(REST),
+                503 => Remedy::Retry,
                 300..=399 | 401..=404 => Remedy::Alert,
                 408 => Remedy::Unknown,
                 400..=499 => Remedy::GiveUp,
@@ -503,7 +571,7 @@ fn refused(status: u16, retry_after: Option<u32>, document: &Value) -> SendFailu
         }
     };
     SendFailure {
-        remedy: patient(remedy, retry_after),
+        remedy: bsp::heed(remedy, retry_after),
         code,
         detail: quotable(&words.unwrap_or_default()),
     }
@@ -553,6 +621,9 @@ impl Webhooks for Exotel {
             .map(whatsapp_signal)
             .collect();
         signals.extend(payment_signals(&hook));
+        if is(&hook, "event", "incoming_message") {
+            signals.push(portal_message(&hook));
+        }
         if signals.is_empty() {
             if hook.get("whatsapp").is_none()
                 && hook.get("event").is_none()
@@ -580,8 +651,14 @@ fn whatsapp_signal(message: &Value) -> Signal {
     let kind = text(message, "callback_type").unwrap_or_default();
     match kind.as_str() {
         "dlr" => {}
+        // "Receive messages". Replies come to the address of the message they answer, all others to the account's.
         "icm" | "incoming_message" => {
-            return Signal::Ignored("a message from a customer".to_owned());
+            let said = message.pointer("/content/text/body");
+            return bsp::inbound(
+                text(message, "from").as_deref(),
+                bsp::time(message, "timestamp"),
+                said.and_then(Value::as_str),
+            );
         }
         other => {
             return Signal::Ignored(format!("a callback of type {}", quotable(other)));
@@ -603,8 +680,14 @@ fn whatsapp_signal(message: &Value) -> Signal {
         ("EX_MESSAGE_DELIVERED", _) | ("", Some(30_002)) => Report::Progress(Progress::Delivered),
         ("EX_MESSAGE_SEEN", _) | ("", Some(30_003)) => Report::Progress(Progress::Read),
         ("", None) => return Signal::Ignored(format!("a report of {id} without a status")),
+        // A word nobody knows may be about a message that is well on its way, and a failure can cost a second one by SMS.
+        (named, code)
+            if known_status(named).is_none() && !code.is_some_and(|c| FAILED.contains(&c)) =>
+        {
+            return Signal::Ignored(format!("{} of {id} is not followed", quotable(&status)));
+        }
         (named, _) => Report::Failed(SendFailure {
-            // It did not arrive, so a text nobody knows is at least not a message in doubt.
+            // It did not arrive; the numbers alone do not say why.
             remedy: known_status(named).map_or(Remedy::GiveUp, |(_, remedy)| remedy),
             code: match (named, code) {
                 ("", Some(code)) => code.to_string(),
@@ -614,6 +697,17 @@ fn whatsapp_signal(message: &Value) -> Signal {
         }),
     };
     Signal::Message { tag, report }
+}
+
+/// "Receive Messages (Webhooks)" of the newer portal: the same in another form.
+fn portal_message(hook: &Value) -> Signal {
+    let message = hook.get("message").unwrap_or(&Value::Null);
+    let said = message.pointer("/text/body");
+    bsp::inbound(
+        text(message, "from").as_deref(),
+        bsp::time(message, "timestamp").or_else(|| bsp::time(hook, "timestamp")),
+        said.and_then(Value::as_str),
+    )
 }
 
 /// "SMS APIs", status callback.

@@ -4,6 +4,7 @@ use chatbill_domain::connector::Channel;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::tenant::Tenant;
 
+mod bsp;
 mod native;
 mod template;
 mod wire;

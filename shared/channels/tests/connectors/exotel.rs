@@ -1,17 +1,19 @@
 //! Exotel: WhatsApp and SMS.
 
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust};
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report, SendFailure,
+    Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, QrCode, Remedy, Report,
+    SendFailure,
 };
 use chatbill_domain::payment::AttemptStatus;
+use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Letter, Probe, bill, bytes, fixture, full_bill, printed, reply, small_bill, tenant,
+    Letter, Probe, bill, bytes, fixture, full_bill, printed, refund, reply, small_bill, tenant,
 };
 
 const TOKEN: &str = "a secret/in the address";
@@ -33,6 +35,14 @@ fn sms() -> Value {
                                              "status": {"id": "1107160000000000004", "text": "₹ ऑर्डर {#var#}: {#var#}",
                                                         "variables": ["reference_id", "status"]}}},
     })
+}
+
+/// WhatsApp, and SMS when it fails.
+fn both() -> Value {
+    let mut settings = sms();
+    settings["kind"] = json!("whatsapp");
+    settings["fallback_to_sms"] = json!(true);
+    settings
 }
 
 fn native() -> Value {
@@ -70,6 +80,8 @@ pub(crate) fn probe() -> Probe {
             "sms_invoice",
             "sms_paid",
             "sms_status_unicode",
+            "whatsapp_invoice_qr",
+            "sms_fallback",
         ],
     }
 }
@@ -100,8 +112,26 @@ fn receipt() -> Content<'static> {
     }
 }
 
+/// As the flow puts it: everything of an SMS tenant goes out in that form.
+fn formed<'a>(settings: &Value, message: Outgoing<'a>) -> Outgoing<'a> {
+    let form = if settings["kind"] == "sms" {
+        Form::Sms
+    } else {
+        message.form
+    };
+    Outgoing { form, ..message }
+}
+
+fn by_sms(message: Outgoing<'_>) -> Outgoing<'_> {
+    Outgoing {
+        form: Form::Sms,
+        ..message
+    }
+}
+
 fn call(settings: &Value, message: &Outgoing<'_>) -> HttpCall {
-    match channel(settings).send(message, &[]) {
+    let message = formed(settings, message.clone());
+    match channel(settings).send(&message, &[]) {
         SendStep::Call(call) => *call,
         other => panic!("{other:?}"),
     }
@@ -153,6 +183,17 @@ fn the_calls() {
     );
     let mut status = Letter::new(bill(&small_bill()));
     status.tag.message = MessageKey::Status(1);
+    let mut pictured = whatsapp();
+    pictured["qr_header"] = json!("link");
+    let with_qr = Outgoing {
+        qr: Some(QrCode::Link("https://shop.example/r/token/qr.png".into())),
+        ..small.outgoing(invoice(LINK), None)
+    };
+    insta::assert_json_snapshot!("whatsapp_invoice_qr", show(&pictured, &with_qr));
+    insta::assert_json_snapshot!(
+        "sms_fallback",
+        show(&both(), &by_sms(small.outgoing(invoice(LINK), None)))
+    );
     insta::assert_json_snapshot!(
         "sms_status_unicode",
         show(
@@ -201,9 +242,13 @@ fn the_flat_sample_is_produced() {
         .unwrap()
         .as_object_mut()
         .unwrap();
+    let proof = tenant(&settings, &native()).payment.proofs.issue(
+        &ReferenceId::parse("order_12345").unwrap(),
+        letter.bill.total,
+    );
     assert_eq!(
         gateway.remove("razorpay"),
-        Some(json!({"notes": {"chatbill_reference": "order_12345"}}))
+        Some(json!({"notes": {"chatbill_reference": "order_12345", "chatbill_proof": proof}}))
     );
     assert_eq!(ours, sample);
 }
@@ -245,7 +290,8 @@ fn the_sms_sample_s_fields_are_sent() {
 
 fn step(settings: &Value, answer: Answer) -> SendStep {
     let letter = Letter::new(bill(&small_bill()));
-    channel(settings).send(&letter.outgoing(invoice(LINK), None), &[answer])
+    let message = formed(settings, letter.outgoing(invoice(LINK), None));
+    channel(settings).send(&message, &[answer])
 }
 
 fn failed(settings: &Value, answer: Answer) -> SendFailure {
@@ -284,7 +330,7 @@ fn both_documented_answers_are_read_and_the_inner_code_decides() {
         (400, Remedy::GiveUp),
         (401, Remedy::Alert),
         (402, Remedy::Alert),
-        (429, Remedy::Retry),
+        (429, Remedy::Throttled(10)),
         (500, Remedy::Retry),
     ] {
         let message = json!({"code": code, "status": "failure", "error_data": {"code": 1001, "message": "no"}});
@@ -315,7 +361,7 @@ fn http_statuses_are_classified() {
         (403, Remedy::Alert),
         (404, Remedy::Alert),
         (408, Remedy::Unknown),
-        (429, Remedy::Retry),
+        (429, Remedy::Throttled(10)),
         (500, Remedy::Retry),
         (502, Remedy::Retry),
         (503, Remedy::Retry),
@@ -343,7 +389,7 @@ fn http_statuses_are_classified() {
                 retry_after: Some(9),
                 body: vec![],
             }),
-            Remedy::RetryAfter(9),
+            Remedy::Throttled(9),
         ),
     ] {
         for settings in [whatsapp(), sms()] {
@@ -383,7 +429,10 @@ fn an_sms_is_queued_with_its_parts_or_refused_with_its_code() {
             .remove("status");
         settings
     })
-    .send(&letter.outgoing(changed(Fulfilment::Shipped), None), &[]) else {
+    .send(
+        &by_sms(letter.outgoing(changed(Fulfilment::Shipped), None)),
+        &[],
+    ) else {
         panic!()
     };
     assert_eq!(
@@ -426,9 +475,9 @@ const SMS_CODES: &[(i64, Remedy)] = &[
     (40_206, Remedy::Alert),
     (40_209, Remedy::GiveUp),
     (40_210, Remedy::Alert),
-    (40_402, Remedy::Retry),
-    (40_403, Remedy::Retry),
-    (40_405, Remedy::Retry),
+    (40_402, Remedy::Throttled(10)),
+    (40_403, Remedy::Throttled(10)),
+    (40_405, Remedy::Throttled(10)),
 ];
 
 /// "WhatsApp Status Codes", every text.
@@ -436,9 +485,9 @@ const STATUSES: &[(&str, Remedy)] = &[
     ("EX_SYSTEM_ERROR", Remedy::Retry),
     ("EX_NUMBER_ERROR", Remedy::GiveUp),
     ("EX_SETUP_ERROR", Remedy::Alert),
-    ("EX_RATE_LIMIT_HIT", Remedy::Retry),
+    ("EX_RATE_LIMIT_HIT", Remedy::Throttled(10)),
     ("EX_SPAM_RATE_LIMIT_HIT", Remedy::GiveUp),
-    ("EX_TOO_MANY_REQUEST", Remedy::Retry),
+    ("EX_TOO_MANY_REQUEST", Remedy::Throttled(10)),
     ("EX_INVALID_REQUEST", Remedy::GiveUp),
     ("EX_UNKNOWN_ERROR", Remedy::RetryOnce),
     ("EX_INVALID_RECIPIENT", Remedy::GiveUp),
@@ -498,7 +547,12 @@ fn only(body: &[u8]) -> Signal {
 #[test]
 fn every_documented_webhook_is_read() {
     let mut seen = serde_json::Map::new();
-    for name in ["wh_dlr_delivered", "wh_incoming", "wh_payment_status_flat"] {
+    for name in [
+        "wh_dlr_delivered",
+        "wh_incoming",
+        "wh_incoming_portal",
+        "wh_payment_status_flat",
+    ] {
         let read: Vec<String> = signals(&bytes(&format!("exotel/{name}.json")))
             .iter()
             .map(|s| format!("{s:?}"))
@@ -568,7 +622,7 @@ fn failures_are_classified_by_their_text() {
     for (name, remedy) in STATUSES {
         let signal = dlr(&|m| {
             m["exo_detailed_status"] = json!(name);
-            m["exo_status_code"] = json!(30_099);
+            m["exo_status_code"] = json!(30_011);
             m["description"] = json!("for +91 98765 43210");
         });
         let Signal::Message {
@@ -595,6 +649,284 @@ fn failures_are_classified_by_their_text() {
         matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if f.code == "30012" && f.remedy == Remedy::GiveUp),
         "{signal:?}"
     );
+}
+
+/// Nothing counts as failed that may be well on its way: it could bring a second message by SMS.
+#[test]
+fn a_report_nobody_knows_is_no_failure() {
+    for (word, code) in [
+        ("EX_NOBODY_KNOWS", json!(30_099)),
+        ("EX_NOBODY_KNOWS", Value::Null),
+        ("EX_PAYMENT_PENDING", json!(30_049)),
+        ("", json!(30_050)),
+        ("", json!(20_005)),
+    ] {
+        let signal = dlr(&|m| {
+            m["exo_detailed_status"] = json!(word);
+            m["exo_status_code"] = code.clone();
+        });
+        assert!(matches!(signal, Signal::Ignored(_)), "{word} {code}: {signal:?}");
+    }
+    for code in 30_004..=30_041 {
+        let signal = dlr(&|m| {
+            m["exo_detailed_status"] = json!("");
+            m["exo_status_code"] = json!(code);
+        });
+        assert!(
+            matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if f.remedy == Remedy::GiveUp),
+            "{code}: {signal:?}"
+        );
+    }
+}
+
+/// The codes that say at once or later that WhatsApp will not do, each with a remedy that lets the SMS follow.
+#[test]
+fn what_whatsapp_cannot_do_leaves_the_way_to_sms() {
+    let ends = |remedy| {
+        chatbill_domain::delivery::wait(1, remedy, 0).is_none() && remedy != Remedy::Unknown
+    };
+    for word in [
+        "EX_NUMBER_ERROR",
+        "EX_INVALID_RECIPIENT",
+        "EX_INCAPABLE_RECIPIENT",
+        "EX_RECIPIENT_BLOCKED",
+        "EX_REENGAGEMENT_ERROR",
+        "EX_MESSAGE_EXPIRED",
+        "EX_MESSAGE_PENDING_TOO_LONG",
+        "EX_SPAM_RATE_LIMIT_HIT",
+    ] {
+        let signal = dlr(&|m| m["exo_detailed_status"] = json!(word));
+        assert!(
+            matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if ends(f.remedy)),
+            "{word}: {signal:?}"
+        );
+        let message = json!({"code": 400, "status": "failure", "data": null,
+            "error_data": {"code": 30_012, "message": word, "description": ""}});
+        let failure = failed(&both(), reply(202, &accepted(&message)));
+        assert!(ends(failure.remedy), "{word}: {failure:?}");
+        assert_eq!(failure.code, word);
+    }
+}
+
+#[test]
+fn one_account_sends_both_and_each_form_goes_its_way() {
+    let letter = Letter::new(bill(&small_bill()));
+    let message = || letter.outgoing(invoice(LINK), None);
+    let c = channel(&both());
+    let url = |message: &Outgoing<'_>| match c.send(message, &[]) {
+        SendStep::Call(call) => (call.url.clone(), call.body.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let (address, (_, body)) = url(&message());
+    assert_eq!(address, "https://api.exotel.com/v2/accounts/acme1/messages");
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["whatsapp"]["messages"][0]["from"], "+918047109880");
+    let (address, (_, body)) = url(&by_sms(message()));
+    assert_eq!(
+        address,
+        "https://api.exotel.com/v1/Accounts/acme1/Sms/send.json"
+    );
+    assert!(String::from_utf8(body).unwrap().starts_with("From=ACMEST&"));
+
+    let queued = reply(200, &json!({"SMSMessage": {"Sid": "s1", "Status": "queued"}}));
+    let done = c.send(&by_sms(message()), &[queued]);
+    assert!(
+        matches!(&done, SendStep::Sent { id, segments: Some(1) } if id == "s1"),
+        "{done:?}"
+    );
+    let taken = reply(200, &fixture("exotel/resp_payment_200.json"));
+    let done = c.send(&message(), &[taken]);
+    assert!(
+        matches!(&done, SendStep::Sent { segments: None, .. }),
+        "{done:?}"
+    );
+
+    // What an account does not send is given up, not sent another way.
+    for (settings, message, code) in [
+        (whatsapp(), by_sms(message()), "no_sms"),
+        (sms(), message(), "no_whatsapp"),
+    ] {
+        let step = channel(&settings).send(&message, &[]);
+        assert!(
+            matches!(&step, SendStep::Failed(f) if f.remedy == Remedy::GiveUp && f.code == code),
+            "{step:?}"
+        );
+    }
+}
+
+#[test]
+fn reports_of_both_kinds_find_their_order_and_their_attempt() {
+    let c = channel(&both());
+    let read = |body: &[u8]| {
+        let verified = c.verify(sent_to_us(body, TOKEN)).unwrap();
+        c.read(&verified).unwrap()
+    };
+    let dlr = json!({"whatsapp": {"messages": [{"callback_type": "dlr", "sid": "s", "exo_status_code": 30_013,
+        "exo_detailed_status": "EX_INCAPABLE_RECIPIENT", "custom_data": "1:INV-1:invoice.1:1"}]}});
+    for (signals, attempt, good) in [
+        (read(dlr.to_string().as_bytes()), 1, false),
+        (
+            read(b"SmsSid=s2&Status=sent&DetailedStatusCode=20005&CustomField=1%3AINV-1%3Ainvoice.1%3A2"),
+            2,
+            true,
+        ),
+    ] {
+        let [Signal::Message { tag, report }] = &signals[..] else {
+            panic!("{signals:?}")
+        };
+        assert_eq!(
+            (tag.reference.as_str(), &tag.message, tag.attempt),
+            ("INV-1", &MessageKey::Invoice(1), attempt)
+        );
+        assert_eq!(matches!(report, Report::Progress(_)), good);
+    }
+}
+
+#[test]
+fn a_customer_who_writes_is_heard_in_both_forms() {
+    let ours = fixture("exotel/wh_incoming.json");
+    let portal = fixture("exotel/wh_incoming_portal.json");
+    let said = |mut hook: Value, text: &str, pointer: &str| {
+        *hook.pointer_mut(pointer).unwrap() = json!(text);
+        only(hook.to_string().as_bytes())
+    };
+    for (text, wish) in [
+        ("Hello", None),
+        ("STOP", Some(Wish::OptOut)),
+        ("start", Some(Wish::OptIn)),
+        ("please stop the noise", None),
+    ] {
+        for kind in ["icm", "incoming_message"] {
+            let mut hook = ours.clone();
+            hook["whatsapp"]["messages"][0]["callback_type"] = json!(kind);
+            let signal = said(hook, text, "/whatsapp/messages/0/content/text/body");
+            let Signal::Inbound { phone, at: None, wish: w } = signal else {
+                panic!("{signal:?}")
+            };
+            assert_eq!((phone.e164(), w), ("+919876543210", wish));
+        }
+        let signal = said(portal.clone(), text, "/message/text/body");
+        let Signal::Inbound { phone, at, wish: w } = signal else {
+            panic!("{signal:?}")
+        };
+        assert_eq!((phone.e164(), w), ("+919876543210", wish));
+        assert_eq!(at, Millis::from_rfc3339("2024-06-15T10:30:00Z"));
+    }
+    let mut timed = ours.clone();
+    for (time, at) in [
+        ("2024-01-15T10:30:05.000+05:30", Some(1_705_294_805)),
+        ("1705294805", Some(1_705_294_805)),
+        ("yesterday", None),
+        ("0", None),
+    ] {
+        timed["whatsapp"]["messages"][0]["timestamp"] = json!(time);
+        let signal = only(timed.to_string().as_bytes());
+        assert!(
+            matches!(&signal, Signal::Inbound { at: seen, .. } if *seen == at.map(Millis::from_seconds)),
+            "{signal:?}"
+        );
+    }
+    // A picture opens the window as well, and without a number nobody is known to have written.
+    let mut picture = ours.clone();
+    picture["whatsapp"]["messages"][0]["content"] = json!({"type": "image", "image": {"url": "https://x.example"}});
+    assert!(matches!(
+        only(picture.to_string().as_bytes()),
+        Signal::Inbound { wish: None, .. }
+    ));
+    for from in [json!("IN.1234567890"), json!(""), Value::Null, json!("09876543210")] {
+        let mut hook = ours.clone();
+        hook["whatsapp"]["messages"][0]["from"] = from.clone();
+        let signal = only(hook.to_string().as_bytes());
+        assert!(matches!(signal, Signal::Ignored(_)), "{from}: {signal:?}");
+    }
+    assert!(matches!(
+        only(b"{\"event\":\"incoming_message\"}"),
+        Signal::Ignored(_)
+    ));
+}
+
+#[test]
+fn the_code_to_pay_heads_a_bill_without_a_header() {
+    let qr = |letter: &Letter| {
+        let out = Outgoing {
+            qr: Some(QrCode::Link("https://shop.example/r/token/qr.png".into())),
+            ..letter.outgoing(invoice(LINK), None)
+        };
+        let body = call(&whatsapp(), &out).body.unwrap().1;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        body.pointer("/whatsapp/messages/0/content/interactive/header/image/link")
+            .cloned()
+    };
+    assert_eq!(
+        qr(&Letter::new(bill(&small_bill()))),
+        Some(json!("https://shop.example/r/token/qr.png"))
+    );
+    assert_eq!(
+        qr(&Letter::new(bill(&full_bill()))),
+        Some(json!("https://shop.example/header.png"))
+    );
+}
+
+#[test]
+fn a_native_bill_proves_itself_in_razorpay_s_notes() {
+    let tenant = tenant(&whatsapp(), &native());
+    let notes = |document: &Value, gateway: &'static str| {
+        let letter = Letter::new(bill(document));
+        let payment = Checkout::Configuration {
+            gateway,
+            name: "your_payment_config",
+        };
+        let c = chatbill_channels::open(&tenant).unwrap();
+        let SendStep::Call(call) = c.send(&letter.outgoing(invoice(payment), None), &[]) else {
+            panic!()
+        };
+        let body: Value = serde_json::from_slice(&call.body.unwrap().1).unwrap();
+        body.pointer("/whatsapp/messages/0/content/interactive/action/parameters/payment_settings/0/payment_gateway")
+            .unwrap()
+            .clone()
+    };
+    let mut document = small_bill();
+    document["notes"] = json!({"counter": "3", "chatbill_proof": "mine"});
+    let gateway = notes(&document, "razorpay");
+    let notes_of = &gateway["razorpay"]["notes"];
+    assert_eq!(
+        (&notes_of["counter"], &notes_of["chatbill_reference"]),
+        (&json!("3"), &json!("BM345A-12"))
+    );
+    let letter = Letter::new(bill(&document));
+    let proof = notes_of["chatbill_proof"].as_str().unwrap();
+    let proofs = &tenant.payment.proofs;
+    assert!(
+        proofs
+            .check(&letter.bill.reference, letter.bill.total, proof)
+            .is_some()
+    );
+    assert!(gateway["razorpay"].get("receipt").is_none());
+    // Meta takes 15 notes.
+    let full: serde_json::Map<String, Value> =
+        (0..15).map(|n| (format!("k{n}"), json!("v"))).collect();
+    document["notes"] = Value::Object(full.clone());
+    assert_eq!(notes(&document, "razorpay")["razorpay"]["notes"], json!(full));
+    assert!(notes(&small_bill(), "payu").get("payu").is_none());
+}
+
+#[test]
+fn what_exotel_does_not_document_is_not_offered() {
+    let c = channel(&whatsapp());
+    let request = refund();
+    let faults = c.check_refund(&request);
+    assert_eq!(
+        faults.iter().map(|f| f.code).collect::<Vec<_>>(),
+        ["impossible"]
+    );
+    assert!(faults[0].detail.contains("gateway"));
+    let unsupported = |step: &str, text: String| {
+        assert!(text.contains("Unsupported"), "{step}: {text}");
+    };
+    unsupported("refund", format!("{:?}", c.refund(&request, &[])));
+    unsupported("lookup", format!("{:?}", c.lookup_refund(&request, &[])));
+    unsupported("account", format!("{:?}", c.check_account(&[])));
+    assert_eq!(c.rate(), None);
 }
 
 fn sms_report(status: &str, code: &str) -> Signal {
@@ -818,6 +1150,39 @@ fn faults_of_the_settings_point_into_the_document() {
             "{expected:?} in {seen:?}"
         );
     }
+    let mut short = whatsapp();
+    short["credentials"]["callback_token"] = json!("fifteen letters");
+    assert_eq!(
+        faults(&short, &linked()),
+        [("/channel/credentials/callback_token".to_owned(), "too_short")]
+    );
+    let mut pictured = whatsapp();
+    for (qr, flat, kind, pointer) in [
+        ("link", false, "whatsapp", None),
+        ("upload", false, "whatsapp", Some("/channel/qr_header")),
+        ("link", true, "whatsapp", Some("/channel/credentials/order_details_form")),
+        ("link", false, "sms", Some("/channel/qr_header")),
+    ] {
+        let form = if flat { "flat" } else { "nested" };
+        pictured["credentials"] = sms()["credentials"].clone();
+        pictured["credentials"]["order_details_form"] = json!(form);
+        pictured["qr_header"] = json!(qr);
+        pictured["kind"] = json!(kind);
+        let seen = faults(&pictured, &linked());
+        assert_eq!(
+            seen.first().map(|(p, c)| (p.as_str(), *c)),
+            pointer.map(|p| (p, "impossible")),
+            "{qr} {flat} {kind}: {seen:?}"
+        );
+    }
+    assert_eq!(faults(&both(), &linked()), []);
+    let mut half = whatsapp();
+    half["fallback_to_sms"] = json!(true);
+    assert_eq!(
+        faults(&half, &linked()),
+        ["dlt_entity_id", "dlt_template_ids", "sender"]
+            .map(|name| (format!("/channel/credentials/{name}"), "missing"))
+    );
     let mut bare = whatsapp();
     bare["kind"] = json!("sms");
     let seen = faults(&bare, &linked());

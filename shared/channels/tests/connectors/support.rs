@@ -8,7 +8,7 @@ use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{Content, Form, MessageKey, Outgoing, Tag, Template};
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::PaymentMode;
+use chatbill_domain::payment::{PaymentMode, RefundRequest, Speed};
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::RawWebhook;
@@ -173,5 +173,29 @@ impl Letter {
             template,
             qr: None,
         }
+    }
+}
+
+/// A refund of half a payment made inside WhatsApp.
+pub(crate) fn refund() -> RefundRequest {
+    let reference = ReferenceId::parse("Hiabqidaq_1abcdeabyzqabq").unwrap();
+    let captured_at = Millis::from_seconds(1_708_424_916);
+    RefundRequest {
+        order_id: reference.to_string(),
+        reference,
+        gateway_id: None,
+        mode: PaymentMode::PaymentGateway,
+        payment_id: "order_Nd6JAsbEscE2gY".to_owned(),
+        captured: Paise::new(200).unwrap(),
+        captured_at,
+        refund_id: "r-1".to_owned(),
+        token: "abcdefghij0123456789".to_owned(),
+        amount: Paise::new(100).unwrap(),
+        before: Paise::ZERO,
+        same_amount_at: None,
+        speed: Speed::Instant,
+        reason: None,
+        now: captured_at.plus_seconds(3600),
+        gateway_refund_id: None,
     }
 }
