@@ -105,10 +105,10 @@ pub(crate) fn inbound(from: Option<&str>, at: Option<Millis>, said: Option<&str>
     }
 }
 
-/// A time as seconds since 1970 or as RFC 3339; anything else is no time.
+/// A time as seconds since 1970 or as RFC 3339, also with a blank for its T; anything else is no time.
 pub(crate) fn time(value: &Value, name: &str) -> Option<Millis> {
     whole(value.get(name)?)
         .filter(|seconds| *seconds > 0)
         .map(Millis::from_seconds)
-        .or_else(|| Millis::from_rfc3339(&text(value, name)?))
+        .or_else(|| Millis::from_rfc3339(&text(value, name)?.replacen(' ', "T", 1)))
 }

@@ -115,17 +115,17 @@ const SMS_CODES: &[(i64, Remedy)] = &[
     (24_010, Remedy::Retry), // System.
     (24_110, Remedy::Retry), // Operator.
     // In the answer.
-    (34_009, Remedy::Alert),  // Not allowed.
-    (34_010, Remedy::Alert),  // Not authenticated.
-    (40_001, Remedy::Alert),  // Balance.
-    (40_002, Remedy::Alert),  // Account inactive.
-    (40_200, Remedy::GiveUp), // Body.
-    (40_203, Remedy::GiveUp), // Numbers.
-    (40_204, Remedy::Alert),  // SmsType.
-    (40_205, Remedy::Alert),  // From.
-    (40_206, Remedy::Alert),  // From does not go with SmsType.
-    (40_209, Remedy::GiveUp), // EncodingType.
-    (40_210, Remedy::Alert),  // From.
+    (34_009, Remedy::Alert),           // Not allowed.
+    (34_010, Remedy::Alert),           // Not authenticated.
+    (40_001, Remedy::Alert),           // Balance.
+    (40_002, Remedy::Alert),           // Account inactive.
+    (40_200, Remedy::GiveUp),          // Body.
+    (40_203, Remedy::GiveUp),          // Numbers.
+    (40_204, Remedy::Alert),           // SmsType.
+    (40_205, Remedy::Alert),           // From.
+    (40_206, Remedy::Alert),           // From does not go with SmsType.
+    (40_209, Remedy::GiveUp),          // EncodingType.
+    (40_210, Remedy::Alert),           // From.
     (40_402, Remedy::Throttled(REST)), // Too many requests.
     (40_403, Remedy::Throttled(REST)),
     (40_405, Remedy::Throttled(REST)), // Throttled.
@@ -348,11 +348,7 @@ impl Exotel {
     }
 
     /// "Send Whatsapp Messages API" with one message.
-    fn whatsapp(
-        &self,
-        out: &Outgoing<'_>,
-        whatsapp: &WhatsApp,
-    ) -> Result<HttpCall, SendFailure> {
+    fn whatsapp(&self, out: &Outgoing<'_>, whatsapp: &WhatsApp) -> Result<HttpCall, SendFailure> {
         let nested = |interactive| json!({"type": "interactive", "interactive": interactive});
         let content = match &out.content {
             Content::Invoice { payment } => {

@@ -1,14 +1,17 @@
 //! Kaleyra.io: WhatsApp and SMS.
 //!
-//! Documents: developers.kaleyra.io, "Send WhatsApp Pay Messages", "Send an SMS", "Callback Profiles" (2024 to 2026).
+//! Documents: developers.kaleyra.io, "Send WhatsApp Pay Messages", "Send an SMS", "Callback Profiles", "Create Callback Profile for
+//! Incoming WhatsApp Messages" (2024 to 2026).
 //!
 //! What shapes this file:
 //! - An order inside WhatsApp is documented for payments through a payment configuration only ("type: must be set to
 //!   payment_gateway"). In the other modes the bill goes out as a text with the link, and changes of the order as texts too.
+//! - One account sends both: WhatsApp, and SMS for an SMS tenant or when WhatsApp has definitely failed.
 //! - Which HTTP status an error has is stated nowhere, so the error envelope is looked for in every answer.
 //! - What a callback looks like is set up by the tenant; `docs/kaleyra-callback.md` is our side of it. WhatsApp requests have no
 //!   field that comes back with the reports, so the address they come to names the message.
-//! - There is no idempotency key. An answer that was lost is "unknown".
+//! - There is no idempotency key. An answer that was lost is "unknown", for messages and for refunds.
+//! - A refund names the bill only, not the payment, so it is first made sure that the payment is this bill's.
 
 use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
@@ -17,20 +20,22 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Checkout, Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Found, PaymentMode, PaymentReport, RefundReport, RefundRequest,
+    AttemptStatus, Found, PaymentMode, PaymentReport, RefundReport, RefundRequest, RefundStatus,
+    Speed,
 };
 use chatbill_domain::signature;
-use chatbill_domain::sms::{Encoding, Templates};
+use chatbill_domain::sms::Encoding;
 use chatbill_domain::tenant::{self, ChannelKind, Tenant};
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
-use crate::wire::{FORM, callback, failure, form, is_plain, patient, read_form, text};
+use crate::bsp::{self, REST, Sms};
+use crate::wire::{FORM, callback, failure, form, is_plain, read_form, text};
 use crate::{native, template};
 
 /// The India pod, for Indian accounts; `https://api.kaleyra.io` is Singapore.
@@ -62,20 +67,21 @@ struct Kaleyra {
     callback_token: [SecretString; 1],
     callback_profile_id: Option<String>,
     tenant: String,
-    from: String,
+    /// The WhatsApp number; an SMS channel has none.
+    whatsapp: Option<String>,
+    sms: Option<Sms>,
     payment_number: String,
     configuration_name: Option<String>,
-    /// An SMS channel has them.
-    templates: Option<Templates>,
 }
 
 pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
     let channel = &tenant.channel;
     let account = &channel.account;
-    let sms = channel.kind == ChannelKind::Sms;
+    let by_whatsapp = channel.kind == ChannelKind::WhatsApp;
     let mut faults = template::undocumented(channel, "Kaleyra");
     let gateway = tenant.payment.account.vendor.as_str();
-    if !sms && tenant.payment.mode == PaymentMode::PaymentGateway && !GATEWAYS.contains(&gateway) {
+    let native = tenant.payment.mode == PaymentMode::PaymentGateway;
+    if by_whatsapp && native && !GATEWAYS.contains(&gateway) {
         faults.push(Fault::new(
             "/payment/gateway",
             "impossible",
@@ -85,24 +91,30 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             ),
         ));
     }
+    if channel.qr_header.is_some() {
+        faults.push(bsp::no_qr(if by_whatsapp {
+            "the header of Kaleyra's order messages is a text"
+        } else {
+            "an SMS has no header"
+        }));
+    }
     let read = account.credentials.read("/channel/credentials", |f| {
         let sid = f.required_text("sid", 80);
         if sid.as_deref().is_some_and(|sid| !is_plain(sid)) {
             f.fault("sid", "invalid", "must be letters and digits");
         }
         let api_key = tenant::secret(f, "api_key");
-        let callback_token = tenant::secret(f, "callback_token");
+        let callback_token = bsp::read_callback_token(f);
         let callback_profile_id = f.text("callback_profile_id", 100);
+        if callback_profile_id.is_some() && channel.fallback_to_sms {
+            f.fault(
+                "callback_profile_id",
+                "impossible",
+                "reports of WhatsApp messages through a profile do not name their message, so fallback_to_sms could not be known to be due",
+            );
+        }
         let payment_number = f.text("payment_number", 40);
-        // A WhatsApp account may name them as well.
-        if sms {
-            f.required("dlt_template_ids");
-        }
-        let templates = Templates::read(f, "dlt_template_ids");
-        let sender = f.text("sender", 40);
-        if sms {
-            templates.as_ref()?;
-        }
+        let sms = bsp::read_sms(f, channel)?;
         Some(Kaleyra {
             base: account
                 .base_url
@@ -113,12 +125,10 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             callback_token: [callback_token?],
             callback_profile_id,
             tenant: tenant.id.to_string(),
-            from: sender
-                .filter(|_| sms)
-                .unwrap_or_else(|| channel.from.clone()),
+            whatsapp: by_whatsapp.then(|| channel.from.clone()),
+            sms,
             payment_number: payment_number.unwrap_or_else(|| channel.from.clone()),
             configuration_name: tenant.payment.configuration_name.clone(),
-            templates: templates.filter(|_| sms),
         })
     });
     match read {
@@ -133,73 +143,96 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
 
 impl Channel for Kaleyra {
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
-        let step = match (&self.templates, answers.first()) {
-            (None, None) => self
-                .whatsapp(message)
-                .map(|call| SendStep::Call(Box::new(call))),
-            (Some(templates), None) => self
-                .sms(message, templates)
-                .map(|call| SendStep::Call(Box::new(call))),
-            (templates, Some(answer)) => sent(answer).and_then(|id| {
-                let segments = match templates {
-                    Some(templates) => Some(templates.compose(message)?.segments),
-                    None => None,
-                };
-                Ok(SendStep::Sent { id, segments })
-            }),
+        let step = match message.form {
+            Form::Sms => self.by_sms(message, answers.first()),
+            Form::Interactive | Form::Template => self.by_whatsapp(message, answers.first()),
         };
         step.unwrap_or_else(SendStep::Failed)
     }
 
     fn lookup_payment(&self, reference: &ReferenceId, answers: &[Answer]) -> Step<Found> {
         let Some(configuration) = &self.configuration_name else {
-            return Step::failed(CallError::Unsupported(
-                "only payments through a WhatsApp payment configuration can be looked up",
-            ));
+            return Step::failed(CallError::Unsupported(NATIVE_ONLY));
         };
         match answers.first() {
-            // The page prints two more addresses, one with a doubled version; this is the sample's.
-            None => Step::call(self.call(
-                "kaleyra.lookup_payment",
-                Method::Get,
-                &format!(
-                    "whatsapp/payment/status?{}",
-                    form(&[
-                        ("number", &self.payment_number),
-                        ("reference_id", reference.as_str()),
-                        ("payment_config_id", configuration),
-                    ])
-                ),
-                None,
-            )),
+            None => Step::call(self.ask(reference, configuration)),
             Some(answer) => Step::Done(looked_up(answer, reference)),
         }
     }
 
+    /// 429 is answered, but at which rate stands nowhere.
     fn rate(&self) -> Option<u32> {
         None
     }
 
     fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
-        Vec::new()
+        match self.configuration_name {
+            Some(_) => Vec::new(),
+            None => vec![Fault::new("", "impossible", NATIVE_ONLY)],
+        }
     }
 
-    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
-        Step::failed(CallError::Unsupported("refunds"))
+    fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport> {
+        let Some(configuration) = &self.configuration_name else {
+            return Step::failed(CallError::Unsupported(NATIVE_ONLY));
+        };
+        match answers {
+            [] => Step::call(self.ask(&request.reference, configuration)),
+            [asked] => match looked_up(asked, &request.reference) {
+                Ok(found) if is_paid_by(&found, &request.payment_id) => {
+                    Step::call(self.give_back(request, configuration))
+                }
+                // Kaleyra would give back whichever payment it has under this number.
+                Ok(_) => Step::failed(CallError::Rejected {
+                    code: "not_this_payment".to_owned(),
+                    reason: "Kaleyra knows this payment under no message of this bill's own number"
+                        .to_owned(),
+                }),
+                Err(error) => Step::failed(error),
+            },
+            [_, answer, ..] => Step::Done(given_back(answer, request)),
+        }
     }
 
+    /// The payment status is the only question there is. That it tells of refunds is not printed, so a refund that is not in it may
+    /// have been made all the same.
     fn lookup_refund(
         &self,
-        _request: &RefundRequest,
-        _answers: &[Answer],
+        request: &RefundRequest,
+        answers: &[Answer],
     ) -> Step<Option<RefundReport>> {
-        Step::failed(CallError::Unsupported("refunds"))
+        let Some(configuration) = &self.configuration_name else {
+            return Step::failed(CallError::Unsupported(NATIVE_ONLY));
+        };
+        let Some(answer) = answers.first() else {
+            return Step::call(self.ask(&request.reference, configuration));
+        };
+        let found = match looked_up(answer, &request.reference) {
+            Ok(found) => found,
+            Err(error) => return Step::failed(error),
+        };
+        let wanted = request.gateway_refund_id.as_deref();
+        let refund = found
+            .refunds
+            .into_iter()
+            .find(|refund| wanted.is_some() && refund.id.as_deref() == wanted);
+        match refund {
+            Some(refund) => Step::done(Some(refund)),
+            None => Step::failed(CallError::Unsupported(
+                "Kaleyra's payment status does not tell of this refund; look at the gateway's dashboard",
+            )),
+        }
     }
 
     fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
-        Step::failed(CallError::Unsupported("account checks"))
+        Step::failed(CallError::Unsupported(
+            "Kaleyra documents no way to ask about an account's payment configurations",
+        ))
     }
 }
+
+const NATIVE_ONLY: &str =
+    "only payments through a WhatsApp payment configuration are known to Kaleyra";
 
 impl Kaleyra {
     fn call(
@@ -220,6 +253,87 @@ impl Kaleyra {
         }
     }
 
+    fn by_whatsapp(
+        &self,
+        message: &Outgoing<'_>,
+        answer: Option<&Answer>,
+    ) -> Result<SendStep, SendFailure> {
+        let from = self
+            .whatsapp
+            .as_deref()
+            .ok_or_else(|| bsp::not_offered(message.form))?;
+        match answer {
+            None => self
+                .whatsapp(message, from)
+                .map(|call| SendStep::Call(Box::new(call))),
+            Some(answer) => sent(answer).map(|id| SendStep::Sent { id, segments: None }),
+        }
+    }
+
+    fn by_sms(
+        &self,
+        message: &Outgoing<'_>,
+        answer: Option<&Answer>,
+    ) -> Result<SendStep, SendFailure> {
+        let account = self
+            .sms
+            .as_ref()
+            .ok_or_else(|| bsp::not_offered(message.form))?;
+        match answer {
+            None => self
+                .sms(message, account)
+                .map(|call| SendStep::Call(Box::new(call))),
+            Some(answer) => {
+                let id = sent(answer)?;
+                let segments = account.templates.compose(message)?.segments;
+                Ok(SendStep::Sent {
+                    id,
+                    segments: Some(segments),
+                })
+            }
+        }
+    }
+
+    /// "Payment status API". The page prints two more addresses, one with a doubled version; this is the sample's.
+    fn ask(&self, reference: &ReferenceId, configuration: &str) -> HttpCall {
+        self.call(
+            "kaleyra.lookup_payment",
+            Method::Get,
+            &format!(
+                "whatsapp/payment/status?{}",
+                form(&[
+                    ("number", &self.payment_number),
+                    ("reference_id", reference.as_str()),
+                    ("payment_config_id", configuration),
+                ])
+            ),
+            None,
+        )
+    }
+
+    /// "Payment Refund API". The sample's address lacks the account, which the stated base URL has; its amounts are texts.
+    fn give_back(&self, request: &RefundRequest, configuration: &str) -> HttpCall {
+        let body = json!({
+            "reference_id": request.reference.as_str(),
+            "speed": match request.speed {
+                Speed::Normal => "normal",
+                Speed::Instant => "instant",
+            },
+            "payment_config_id": configuration,
+            "currency": "INR",
+            "value": request.amount.get().to_string(),
+            "offset": "100",
+            "number": self.payment_number,
+        });
+        let kind = "application/json".to_owned();
+        self.call(
+            "kaleyra.refund_payment",
+            Method::Post,
+            "whatsapp/payment/refund",
+            Some((kind, body.to_string().into_bytes())),
+        )
+    }
+
     /// Where reports about this message go; the message's name comes back with them.
     fn report_to(&self, out: &Outgoing<'_>) -> String {
         let [token] = &self.callback_token;
@@ -228,13 +342,13 @@ impl Kaleyra {
     }
 
     /// "Send WhatsApp Pay Messages": one form for a bill, a change of it, and a text.
-    fn whatsapp(&self, out: &Outgoing<'_>) -> Result<HttpCall, SendFailure> {
+    fn whatsapp(&self, out: &Outgoing<'_>, from: &str) -> Result<HttpCall, SendFailure> {
         let native = out.mode == PaymentMode::PaymentGateway;
         let mut fields = vec![("to", out.to.digits().to_owned())];
         let mut say = |kind: &str, body: String| {
             fields.push(("type", kind.to_owned()));
             fields.push(("channel", "WhatsApp".to_owned()));
-            fields.push(("from", self.from.clone()));
+            fields.push(("from", from.to_owned()));
             fields.push(("body", body));
         };
         let action = match &out.content {
@@ -305,13 +419,13 @@ impl Kaleyra {
     }
 
     /// "Send an SMS". The entity is bound to the sender, so it is not named.
-    fn sms(&self, out: &Outgoing<'_>, templates: &Templates) -> Result<HttpCall, SendFailure> {
-        let sms = templates.compose(out)?;
+    fn sms(&self, out: &Outgoing<'_>, account: &Sms) -> Result<HttpCall, SendFailure> {
+        let sms = account.templates.compose(out)?;
         let (tag, report_to) = (out.tag.to_string(), self.report_to(out));
         let callback = json!({"url": report_to, "method": "POST"}).to_string();
         let mut fields = vec![
             ("to", out.to.e164()),
-            ("sender", &self.from),
+            ("sender", &account.sender),
             ("type", "TXN"),
             ("body", &sms.text),
             ("template_id", sms.template_id),
@@ -360,20 +474,21 @@ fn sent(answer: &Answer) -> Result<String, SendFailure> {
         Answer::Reply(reply) => reply,
     };
     let document = reply.json().unwrap_or(Value::Null);
-    if !reply.ok() || is_error(&document) {
-        return Err(refused(reply, &document));
-    }
-    document
+    let id = document
         .pointer("/data/0")
         .and_then(|first| text(first, "message_id"))
-        .or_else(|| text(&document, "id"))
-        .ok_or_else(|| {
-            failure(
-                Remedy::Unknown,
-                "unreadable",
-                "accepted, but without a message id",
-            )
-        })
+        .or_else(|| text(&document, "id"));
+    match (reply.ok(), is_error(&document), id) {
+        (true, false, Some(id)) => Ok(id),
+        (true, false, None) => Err(failure(
+            Remedy::Unknown,
+            "unreadable",
+            "accepted, but without a message id",
+        )),
+        // Accepted and refused at once: a second message must not follow what may have gone out.
+        (true, true, Some(_)) => Err(failure(Remedy::Unknown, "unclear", &words(&document))),
+        _ => Err(refused(reply, &document)),
+    }
 }
 
 /// An `error` that says something, or a code with nothing accepted.
@@ -391,7 +506,7 @@ fn refused(reply: &HttpReply, document: &Value) -> SendFailure {
     let remedy = match (code.as_deref(), reply.status) {
         // "Invalid/incorrect inputs": it stays wrong.
         (Some("E413"), _) => Remedy::GiveUp,
-        (_, 429) => Remedy::Retry,
+        (_, 429) => Remedy::Throttled(REST),
         (_, 300..=399 | 401..=404) => Remedy::Alert,
         (_, 408) => Remedy::Unknown,
         (_, 503) => Remedy::Retry,
@@ -401,7 +516,7 @@ fn refused(reply: &HttpReply, document: &Value) -> SendFailure {
         (_, _) => Remedy::GiveUp,
     };
     SendFailure {
-        remedy: patient(remedy, reply.retry_after),
+        remedy: bsp::heed(remedy, reply.retry_after),
         code: code.map_or_else(|| format!("http_{}", reply.status), |code| quotable(&code)),
         detail: words(document),
     }
@@ -424,12 +539,16 @@ fn words(document: &Value) -> String {
     }
 }
 
-/// "Payment status API".
-fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallError> {
-    let unavailable = |reason: &str, retry_after: Option<u32>| CallError::Unavailable {
+fn unavailable(reason: &str, retry_after: Option<u32>) -> CallError {
+    CallError::Unavailable {
         reason: quotable(reason),
         retry_after,
-    };
+    }
+}
+
+/// "Payment status API". What it answers about a bill it does not know is not printed; a refusal is taken for one, because an order
+/// that expires for such an answer might be paid.
+fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallError> {
     let reply = match answer {
         // Asking changes nothing and may be repeated.
         Answer::NotSent(reason) | Answer::Lost(reason) => return Err(unavailable(reason, None)),
@@ -438,31 +557,90 @@ fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallErro
     let document = reply
         .json()
         .ok_or_else(|| unavailable(&format!("HTTP status {}", reply.status), reply.retry_after))?;
-    // "WA200" and "WA400" hold the status that the answer itself may not have.
-    let code = text(&document, "code");
-    let status = code
-        .as_deref()
+    match status_of(reply, &document) {
+        200..=299 => {}
+        429 | 500.. => return Err(unavailable(&words(&document), reply.retry_after)),
+        status => return Err(rejected(status, &document)),
+    }
+    let payments = document.pointer("/data/payments").and_then(Value::as_array);
+    let payments = payments
+        .ok_or_else(|| unavailable("the answer is not a list of payments", reply.retry_after))?;
+    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
+}
+
+/// "WA200" and "WA400" hold the status that the answer itself may not have.
+fn status_of(reply: &HttpReply, document: &Value) -> u16 {
+    text(document, "code")
         .and_then(|code| {
             code.trim_start_matches(|c: char| !c.is_ascii_digit())
                 .parse()
                 .ok()
         })
         .filter(|_| reply.ok())
-        .unwrap_or(reply.status);
-    match status {
-        200..=299 => {}
-        429 | 500.. => return Err(unavailable(&words(&document), reply.retry_after)),
-        _ => {
-            return Err(CallError::Rejected {
-                code: code.map_or_else(|| format!("http_{status}"), |code| quotable(&code)),
-                reason: words(&document),
-            });
-        }
+        .unwrap_or(reply.status)
+}
+
+fn rejected(status: u16, document: &Value) -> CallError {
+    let code = text(document, "code");
+    CallError::Rejected {
+        code: code.map_or_else(|| format!("http_{status}"), |code| quotable(&code)),
+        reason: words(document),
     }
-    let payments = document.pointer("/data/payments").and_then(Value::as_array);
-    let payments = payments
-        .ok_or_else(|| unavailable("the answer is not a list of payments", reply.retry_after))?;
-    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
+}
+
+fn is_paid_by(found: &Found, payment_id: &str) -> bool {
+    found
+        .reports
+        .iter()
+        .any(|r| r.status == AttemptStatus::Captured && r.payment_id == payment_id)
+}
+
+/// "Payment Refund API": id, status and speed without an envelope, or the error envelope.
+fn given_back(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, CallError> {
+    let unknown = |reason: &str| CallError::Unknown {
+        reason: quotable(reason),
+    };
+    let reply = match answer {
+        Answer::NotSent(reason) => return Err(unavailable(reason, None)),
+        Answer::Lost(reason) => return Err(unknown(reason)),
+        Answer::Reply(reply) => reply,
+    };
+    let document = reply
+        .json()
+        .ok_or_else(|| unknown(&format!("HTTP status {}", reply.status)))?;
+    match status_of(reply, &document) {
+        200..=299 if !is_error(&document) => {}
+        // A refusal with the status of a success.
+        200..=299 if document.get("id").is_none() => return Err(rejected(reply.status, &document)),
+        429 => return Err(unavailable(&words(&document), reply.retry_after)),
+        // Timed out there, or broken: the money may be on its way.
+        status @ (408 | 200..=299 | 500..) => {
+            return Err(unknown(&format!("{status}: {}", words(&document))));
+        }
+        status => return Err(rejected(status, &document)),
+    }
+    let id = text(&document, "id").ok_or_else(|| unknown("accepted, but without a refund id"))?;
+    let status = match plain(&text(&document, "status").unwrap_or_default()).as_str() {
+        "COMPLETED" | "SUCCESS" => RefundStatus::Processed,
+        "FAILED" => RefundStatus::Failed,
+        _ => RefundStatus::Pending,
+    };
+    let speed = match plain(&text(&document, "speed_processed").unwrap_or_default()).as_str() {
+        "INSTANT" => Some(Speed::Instant),
+        "NORMAL" => Some(Speed::Normal),
+        _ => None,
+    };
+    Ok(RefundReport {
+        status,
+        id: Some(id),
+        name: None,
+        payment_id: request.payment_id.clone(),
+        amount: request.amount,
+        speed,
+        bank_reference: None,
+        error: None,
+        at: None,
+    })
 }
 
 impl Webhooks for Kaleyra {
@@ -499,6 +677,13 @@ impl Webhooks for Kaleyra {
             }
         }
         let report = Value::Object(fields);
+        if is_inbound(&report) {
+            return Ok(vec![bsp::inbound(
+                text(&report, "from").as_deref(),
+                bsp::time(&report, "created_at"),
+                text(&report, "body").as_deref(),
+            )]);
+        }
         if text(&report, "status").is_none() {
             return match text(&report, "event") {
                 Some(event) => Ok(vec![Signal::Ignored(format!(
@@ -521,6 +706,17 @@ impl Webhooks for Kaleyra {
 
     fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
         None
+    }
+}
+
+/// "Create Callback Profile for Incoming WhatsApp Messages": our body of it, or the page's own.
+fn is_inbound(report: &Value) -> bool {
+    match text(report, "event").as_deref() {
+        Some(event) => event == "inbound",
+        None => {
+            let has = |name: &str| text(report, name).is_some();
+            has("from") && has("wanumber") && !has("status")
+        }
     }
 }
 

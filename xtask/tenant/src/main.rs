@@ -128,8 +128,8 @@ mod tests {
         let schema = schema();
         let ids = json!({"invoice": "1107160000000000001",
             "paid": {"id": "1107160000000000002", "text": "{#var#} thanks you. {#url#}", "variables": ["shop", "receipt_url"]}});
-        let exotel = json!({"account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "secret"});
-        let kaleyra = json!({"sid": "HXIN1", "api_key": "key", "callback_token": "secret", "payment_number": "+918045210677"});
+        let exotel = json!({"account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "sixteen letters."});
+        let kaleyra = json!({"sid": "HXIN1", "api_key": "key", "callback_token": "sixteen letters.", "payment_number": "+918045210677"});
         let with = |credentials: &Value, more: Value| {
             let mut all = credentials.clone();
             let object = all.as_object_mut().unwrap();
@@ -162,6 +162,24 @@ mod tests {
                 ),
                 "/dlt_template_ids/paid",
             ),
+            (
+                "fallback",
+                "exotel",
+                with(
+                    &exotel,
+                    json!({"sender": "ACMEST", "dlt_entity_id": "1201", "dlt_template_ids": ids}),
+                ),
+                "/sender",
+            ),
+            (
+                "fallback",
+                "kaleyra",
+                with(
+                    &kaleyra,
+                    json!({"sender": "ACMEST", "dlt_template_ids": ids}),
+                ),
+                "/sender",
+            ),
         ] {
             let mut document = example();
             let templates = document["channel"]["templates"].take();
@@ -169,7 +187,8 @@ mod tests {
                 .as_object_mut()
                 .unwrap()
                 .remove("templates");
-            document["channel"]["kind"] = json!(kind);
+            document["channel"]["kind"] = json!(if kind == "sms" { kind } else { "whatsapp" });
+            document["channel"]["fallback_to_sms"] = json!(kind == "fallback");
             document["channel"]["provider"] = json!(provider);
             document["channel"]["credentials"] = credentials;
             let agree = |document: &Value, good: bool, what: &str| {
@@ -192,6 +211,24 @@ mod tests {
             let mut odd = document.clone();
             odd["channel"]["credentials"]["waba_id"] = json!("1");
             agree(&odd, false, "with a field of another provider");
+            let mut short = document.clone();
+            short["channel"]["credentials"]["callback_token"] = json!("fifteen letters");
+            agree(&short, false, "with a token that could be guessed");
+            for (qr, good) in [
+                ("link", kind != "sms" && provider == "exotel"),
+                ("upload", false),
+            ] {
+                let mut pictured = document.clone();
+                pictured["channel"]["qr_header"] = json!(qr);
+                let form = pictured["channel"]["credentials"].get("order_details_form");
+                let good = good && form.is_none();
+                agree(&pictured, good, &format!("with qr_header {qr}"));
+            }
+            if provider == "kaleyra" {
+                let mut profiled = document.clone();
+                profiled["channel"]["credentials"]["callback_profile_id"] = json!("IN_1");
+                agree(&profiled, kind != "fallback", "with a callback profile");
+            }
             let (parent, name) = needed.rsplit_once('/').unwrap();
             let pointer = format!("/channel/credentials{parent}");
             document

@@ -665,7 +665,10 @@ fn a_report_nobody_knows_is_no_failure() {
             m["exo_detailed_status"] = json!(word);
             m["exo_status_code"] = code.clone();
         });
-        assert!(matches!(signal, Signal::Ignored(_)), "{word} {code}: {signal:?}");
+        assert!(
+            matches!(signal, Signal::Ignored(_)),
+            "{word} {code}: {signal:?}"
+        );
     }
     for code in 30_004..=30_041 {
         let signal = dlr(&|m| {
@@ -728,7 +731,10 @@ fn one_account_sends_both_and_each_form_goes_its_way() {
     );
     assert!(String::from_utf8(body).unwrap().starts_with("From=ACMEST&"));
 
-    let queued = reply(200, &json!({"SMSMessage": {"Sid": "s1", "Status": "queued"}}));
+    let queued = reply(
+        200,
+        &json!({"SMSMessage": {"Sid": "s1", "Status": "queued"}}),
+    );
     let done = c.send(&by_sms(message()), &[queued]);
     assert!(
         matches!(&done, SendStep::Sent { id, segments: Some(1) } if id == "s1"),
@@ -800,7 +806,12 @@ fn a_customer_who_writes_is_heard_in_both_forms() {
             let mut hook = ours.clone();
             hook["whatsapp"]["messages"][0]["callback_type"] = json!(kind);
             let signal = said(hook, text, "/whatsapp/messages/0/content/text/body");
-            let Signal::Inbound { phone, at: None, wish: w } = signal else {
+            let Signal::Inbound {
+                phone,
+                at: None,
+                wish: w,
+            } = signal
+            else {
                 panic!("{signal:?}")
             };
             assert_eq!((phone.e164(), w), ("+919876543210", wish));
@@ -828,12 +839,18 @@ fn a_customer_who_writes_is_heard_in_both_forms() {
     }
     // A picture opens the window as well, and without a number nobody is known to have written.
     let mut picture = ours.clone();
-    picture["whatsapp"]["messages"][0]["content"] = json!({"type": "image", "image": {"url": "https://x.example"}});
+    picture["whatsapp"]["messages"][0]["content"] =
+        json!({"type": "image", "image": {"url": "https://x.example"}});
     assert!(matches!(
         only(picture.to_string().as_bytes()),
         Signal::Inbound { wish: None, .. }
     ));
-    for from in [json!("IN.1234567890"), json!(""), Value::Null, json!("09876543210")] {
+    for from in [
+        json!("IN.1234567890"),
+        json!(""),
+        Value::Null,
+        json!("09876543210"),
+    ] {
         let mut hook = ours.clone();
         hook["whatsapp"]["messages"][0]["from"] = from.clone();
         let signal = only(hook.to_string().as_bytes());
@@ -906,7 +923,10 @@ fn a_native_bill_proves_itself_in_razorpay_s_notes() {
     let full: serde_json::Map<String, Value> =
         (0..15).map(|n| (format!("k{n}"), json!("v"))).collect();
     document["notes"] = Value::Object(full.clone());
-    assert_eq!(notes(&document, "razorpay")["razorpay"]["notes"], json!(full));
+    assert_eq!(
+        notes(&document, "razorpay")["razorpay"]["notes"],
+        json!(full)
+    );
     assert!(notes(&small_bill(), "payu").get("payu").is_none());
 }
 
@@ -1154,13 +1174,21 @@ fn faults_of_the_settings_point_into_the_document() {
     short["credentials"]["callback_token"] = json!("fifteen letters");
     assert_eq!(
         faults(&short, &linked()),
-        [("/channel/credentials/callback_token".to_owned(), "too_short")]
+        [(
+            "/channel/credentials/callback_token".to_owned(),
+            "too_short"
+        )]
     );
     let mut pictured = whatsapp();
     for (qr, flat, kind, pointer) in [
         ("link", false, "whatsapp", None),
         ("upload", false, "whatsapp", Some("/channel/qr_header")),
-        ("link", true, "whatsapp", Some("/channel/credentials/order_details_form")),
+        (
+            "link",
+            true,
+            "whatsapp",
+            Some("/channel/credentials/order_details_form"),
+        ),
         ("link", false, "sms", Some("/channel/qr_header")),
     ] {
         let form = if flat { "flat" } else { "nested" };

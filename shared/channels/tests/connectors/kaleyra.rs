@@ -1,17 +1,23 @@
 //! Kaleyra.io: WhatsApp and SMS.
 
 use chatbill_domain::bill::Header;
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust};
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report, SendFailure,
+    Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report,
+    SendFailure,
 };
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentMode};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentMode, RefundReport, RefundStatus, Speed,
+};
+use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
 use serde_json::{Value, json};
 
-use crate::support::{Letter, Probe, bill, fixture, full_bill, printed, reply, small_bill, tenant};
+use crate::support::{
+    Letter, Probe, bill, fixture, full_bill, printed, refund, reply, small_bill, tenant,
+};
 
 const TOKEN: &str = "a secret of the callbacks";
 
@@ -32,6 +38,14 @@ fn sms() -> Value {
     })
 }
 
+/// WhatsApp, and SMS when it fails.
+fn both() -> Value {
+    let mut settings = sms();
+    settings["kind"] = json!("whatsapp");
+    settings["fallback_to_sms"] = json!(true);
+    settings
+}
+
 fn native() -> Value {
     json!({"mode": "payment_gateway", "gateway": "razorpay", "configuration_name": "razor_pay_config", "credentials": {}})
 }
@@ -41,7 +55,7 @@ fn linked() -> Value {
 }
 
 fn channel(settings: &Value) -> Box<dyn Channel> {
-    let payment = if settings["kind"] == "sms" {
+    let payment = if settings["kind"] == "sms" || settings["fallback_to_sms"] == true {
         linked()
     } else {
         native()
@@ -75,6 +89,8 @@ pub(crate) fn probe() -> Probe {
             "sms_invoice",
             "sms_status_unicode",
             "lookup_payment",
+            "refund_payment",
+            "sms_fallback",
         ],
     }
 }
@@ -106,8 +122,26 @@ fn native_letter<'a>(letter: &'a Letter, content: Content<'a>) -> Outgoing<'a> {
     }
 }
 
+/// As the flow puts it: everything of an SMS tenant goes out in that form.
+fn formed<'a>(settings: &Value, message: Outgoing<'a>) -> Outgoing<'a> {
+    let form = if settings["kind"] == "sms" {
+        Form::Sms
+    } else {
+        message.form
+    };
+    Outgoing { form, ..message }
+}
+
+fn by_sms(message: Outgoing<'_>) -> Outgoing<'_> {
+    Outgoing {
+        form: Form::Sms,
+        ..message
+    }
+}
+
 fn call(settings: &Value, message: &Outgoing<'_>) -> HttpCall {
-    match channel(settings).send(message, &[]) {
+    let message = formed(settings, message.clone());
+    match channel(settings).send(&message, &[]) {
         SendStep::Call(call) => *call,
         other => panic!("{other:?}"),
     }
@@ -184,6 +218,15 @@ fn the_calls() {
         panic!()
     };
     insta::assert_json_snapshot!("lookup_payment", printed(&lookup));
+    let paid = reply(200, &paid());
+    let Step::Call(refund) = channel(&whatsapp()).refund(&refund(), &[paid]) else {
+        panic!()
+    };
+    insta::assert_json_snapshot!("refund_payment", printed(&refund));
+    insta::assert_json_snapshot!(
+        "sms_fallback",
+        show(&both(), &by_sms(small.outgoing(invoice(LINK), None)))
+    );
 }
 
 #[test]
@@ -257,19 +300,246 @@ fn outside_native_payments_everything_is_a_text_with_a_link() {
     }
 }
 
+/// The page's payment status: captured.
+fn paid() -> Value {
+    fixture("kaleyra/resp_payment_status.json")
+}
+
+fn give_back(answers: &[Answer]) -> Result<RefundReport, CallError> {
+    match channel(&whatsapp()).refund(&refund(), answers) {
+        Step::Done(result) => result,
+        Step::Call(call) => panic!("{call:?}"),
+    }
+}
+
 #[test]
-fn the_documented_refund_is_known_though_refunds_go_through_the_gateway() {
-    // Kept for whoever adds refunds: speed is required here and the amount is text.
-    let refund = fixture("kaleyra/req_refund.json");
+fn the_page_s_refund_is_produced() {
+    let c = channel(&whatsapp());
+    let Step::Call(asked) = c.refund(&refund(), &[]) else {
+        panic!()
+    };
+    assert_eq!(asked.label, "kaleyra.lookup_payment");
+    let Step::Call(call) = c.refund(&refund(), &[reply(200, &paid())]) else {
+        panic!()
+    };
     assert_eq!(
-        (&refund["speed"], &refund["value"]),
-        (&json!("instant"), &json!("100"))
+        call.url,
+        "https://api.in.kaleyra.io/v1/HXIN17787IN/whatsapp/payment/refund"
     );
+    let ours: Value = serde_json::from_slice(&call.body.unwrap().1).unwrap();
+    let mut sample = fixture("kaleyra/req_refund.json");
+    // Masked in the sample.
+    sample["number"] = json!("+918045210677");
+    assert_eq!(ours, sample);
+    let mut normal = refund();
+    normal.speed = Speed::Normal;
+    let Step::Call(call) = c.refund(&normal, &[reply(200, &paid())]) else {
+        panic!()
+    };
+    let ours: Value = serde_json::from_slice(&call.body.unwrap().1).unwrap();
+    assert_eq!(ours["speed"], "normal");
+}
+
+#[test]
+fn only_the_payment_that_is_known_is_given_back() {
+    let mut other = paid();
+    other["data"]["payments"][0]["transactions"][0]["id"] = json!("order_another");
+    let mut open = paid();
+    open["data"]["payments"][0]["status"] = json!("PENDING");
+    let nothing = json!({"code": "WA200", "data": {"payments": []}});
+    for document in [other, open, nothing] {
+        let result = give_back(&[reply(200, &document)]);
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code, .. }) if code == "not_this_payment"),
+            "{result:?}"
+        );
+    }
+    // Nothing was sent yet, so all of it may be asked again.
+    for answer in [Answer::Lost("x".into()), reply(503, &json!({}))] {
+        let result = give_back(&[answer]);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn a_refund_s_answer_is_read() {
+    let answered = |answer: Answer| give_back(&[reply(200, &paid()), answer]);
+    let sample = json!({"id": "refund-id", "status": "pending", "speed_processed": "normal"});
+    let expected = RefundReport {
+        status: RefundStatus::Pending,
+        id: Some("refund-id".into()),
+        name: None,
+        payment_id: "order_Nd6JAsbEscE2gY".into(),
+        amount: refund().amount,
+        speed: Some(Speed::Normal),
+        bank_reference: None,
+        error: None,
+        at: None,
+    };
+    assert_eq!(answered(reply(200, &sample)), Ok(expected));
+    for (word, status) in [
+        ("completed", RefundStatus::Processed),
+        ("SUCCESS", RefundStatus::Processed),
+        ("failed", RefundStatus::Failed),
+        ("dreaming", RefundStatus::Pending),
+    ] {
+        let said = json!({"id": "r", "status": word, "speed_processed": "INSTANT"});
+        let report = answered(reply(202, &said)).unwrap();
+        assert_eq!(
+            (report.status, report.speed),
+            (status, Some(Speed::Instant))
+        );
+    }
+    let refused = fixture("kaleyra/err_WA400_refund.json");
+    for status in [200, 202, 400] {
+        let result = answered(reply(status, &refused));
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code, reason }) if code == "WA400" && reason.starts_with("speed: valid refund speed")),
+            "{result:?}"
+        );
+    }
+    for answer in [
+        reply(401, &json!({"code": "E401", "error": {}})),
+        reply(200, &json!({"error": "no"})),
+    ] {
+        let result = answered(answer.clone());
+        assert!(
+            matches!(result, Err(CallError::Rejected { .. })),
+            "{answer:?}: {result:?}"
+        );
+    }
+    for answer in [
+        Answer::NotSent("x".into()),
+        reply(429, &json!({})),
+        reply(200, &json!({"code": "WA429"})),
+    ] {
+        let result = answered(answer.clone());
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{answer:?}: {result:?}"
+        );
+    }
+    // Never repeated blindly: the money may be on its way.
+    for answer in [
+        Answer::Lost("x".into()),
+        reply(500, &json!({"code": "E500"})),
+        reply(200, &json!({"code": "WA500"})),
+        reply(408, &json!({})),
+        reply(200, &json!({"status": "pending"})),
+        reply(
+            200,
+            &json!({"id": "r", "status": "pending", "error": {"value": "odd"}}),
+        ),
+        Answer::Reply(HttpReply {
+            status: 502,
+            retry_after: None,
+            body: b"<html>".to_vec(),
+        }),
+    ] {
+        let result = answered(answer.clone());
+        assert!(
+            matches!(result, Err(CallError::Unknown { .. })),
+            "{answer:?}: {result:?}"
+        );
+    }
+}
+
+#[test]
+fn what_became_of_a_refund_is_not_guessed() {
+    let c = channel(&whatsapp());
+    let look = |answer: Answer| match c.lookup_refund(&refund(), &[answer]) {
+        Step::Done(result) => result,
+        Step::Call(call) => panic!("{call:?}"),
+    };
+    let Step::Call(call) = c.lookup_refund(&refund(), &[]) else {
+        panic!()
+    };
+    assert_eq!(call.label, "kaleyra.lookup_payment");
+    let result = look(reply(200, &paid()));
+    assert!(
+        matches!(result, Err(CallError::Unsupported(_))),
+        "{result:?}"
+    );
+    let result = look(Answer::Lost("x".into()));
+    assert!(
+        matches!(result, Err(CallError::Unavailable { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn only_native_payments_are_refunded_here() {
+    let c = chatbill_channels::open(&tenant(&whatsapp(), &linked())).unwrap();
+    assert_eq!(c.check_refund(&refund())[0].code, "impossible");
+    let refunded = c.refund(&refund(), &[]);
+    assert!(
+        matches!(refunded, Step::Done(Err(CallError::Unsupported(_)))),
+        "{refunded:?}"
+    );
+    let looked = c.lookup_refund(&refund(), &[]);
+    assert!(
+        matches!(looked, Step::Done(Err(CallError::Unsupported(_)))),
+        "{looked:?}"
+    );
+    let native = channel(&whatsapp());
+    assert_eq!(native.check_refund(&refund()), []);
+    let account = native.check_account(&[]);
+    assert!(
+        matches!(account, Step::Done(Err(CallError::Unsupported(_)))),
+        "{account:?}"
+    );
+    assert_eq!(native.rate(), None);
+}
+
+#[test]
+fn one_account_sends_both_and_each_form_goes_its_way() {
+    let letter = Letter::new(bill(&small_bill()));
+    let message = || letter.outgoing(invoice(LINK), None);
+    let c = channel(&both());
+    let sent = |message: &Outgoing<'_>| match c.send(message, &[]) {
+        SendStep::Call(call) => *call,
+        other => panic!("{other:?}"),
+    };
+    let call = sent(&message());
+    assert_eq!(call.label, "kaleyra.send_whatsapp");
+    assert_eq!(field(&call, "from").as_deref(), Some("+918045210677"));
+    let call = sent(&by_sms(message()));
+    assert_eq!(call.label, "kaleyra.send_sms");
+    let body = String::from_utf8(call.body.unwrap().1).unwrap();
+    assert!(body.contains("&sender=ACMEST&type=TXN&"), "{body}");
+    assert!(
+        body.contains("&ref=1%3ABM345A-12%3Ainvoice.1%3A1&"),
+        "{body}"
+    );
+
+    let accepted = || reply(202, &fixture("kaleyra/resp_order_details_202.json"));
+    for (message, parts) in [(message(), None), (by_sms(message()), Some(1))] {
+        let done = c.send(&message, &[accepted()]);
+        assert!(
+            matches!(&done, SendStep::Sent { segments, .. } if *segments == parts),
+            "{done:?}"
+        );
+    }
+    // What an account does not send is given up, not sent another way.
+    for (settings, message, code) in [
+        (whatsapp(), by_sms(message()), "no_sms"),
+        (sms(), message(), "no_whatsapp"),
+    ] {
+        let step = channel(&settings).send(&message, &[]);
+        assert!(
+            matches!(&step, SendStep::Failed(f) if f.remedy == Remedy::GiveUp && f.code == code),
+            "{step:?}"
+        );
+    }
 }
 
 fn step(settings: &Value, answer: Answer) -> SendStep {
     let letter = Letter::new(bill(&small_bill()));
-    channel(settings).send(&letter.outgoing(invoice(LINK), None), &[answer])
+    let message = formed(settings, letter.outgoing(invoice(LINK), None));
+    channel(settings).send(&message, &[answer])
 }
 
 fn failed(answer: Answer) -> SendFailure {
@@ -329,7 +599,7 @@ fn the_error_envelope_counts_whatever_its_status() {
         (403, Remedy::Alert),
         (404, Remedy::Alert),
         (408, Remedy::Unknown),
-        (429, Remedy::Retry),
+        (429, Remedy::Throttled(10)),
         (500, Remedy::Unknown),
         (503, Remedy::Retry),
     ] {
@@ -352,11 +622,18 @@ fn the_error_envelope_counts_whatever_its_status() {
                 retry_after: Some(9),
                 body: vec![],
             }),
-            Remedy::RetryAfter(9),
+            Remedy::Throttled(9),
         ),
     ] {
         assert_eq!(failed(answer.clone()).remedy, remedy, "{answer:?}");
     }
+    // Both at once: it may have gone out, so nothing may follow by SMS.
+    let torn = json!({"id": "a", "data": [{"message_id": "a:0"}], "error": {"footer": "cut"}});
+    let failure = failed(reply(202, &torn));
+    assert_eq!(
+        (failure.remedy, failure.detail.as_str()),
+        (Remedy::Unknown, "footer: cut")
+    );
     let named = failed(reply(400, &json!({"error": "no"})));
     assert_eq!(
         (named.code.as_str(), named.detail.as_str()),
@@ -543,6 +820,50 @@ const TRACES: &[(&str, Remedy)] = &[
 ];
 
 #[test]
+fn a_customer_who_writes_is_heard() {
+    let ours = json!({"event": "inbound", "from": "919876543210", "type": "text", "body": "Hello", "created_at": ""});
+    // The page's own body, with every variable it names.
+    let page = json!({"body": "Hello", "mime_type": "", "media_url": "", "from": "919876543210", "name": "John", "type": "text",
+        "created_at": "", "reply_to": "", "wanumber": "918045210677", "mobile": "919876543210", "custom_response": "",
+        "message": "", "contacts": "", "location": ""});
+    for hook in [&ours, &page] {
+        for (said, wish) in [
+            ("Hello", None),
+            ("Stop", Some(Wish::OptOut)),
+            ("START", Some(Wish::OptIn)),
+        ] {
+            for (created, at) in [
+                ("", None),
+                ("1705294805", Some(1_705_294_805)),
+                ("2024-01-15 05:00:05+00:00", Some(1_705_294_805)),
+                ("15 January", None),
+            ] {
+                let mut hook = hook.clone();
+                hook["body"] = json!(said);
+                hook["created_at"] = json!(created);
+                let seen = signal(profile(&hook, TOKEN));
+                let Signal::Inbound {
+                    phone,
+                    at: time,
+                    wish: w,
+                } = seen
+                else {
+                    panic!("{seen:?}")
+                };
+                assert_eq!((phone.e164(), w), ("+919876543210", wish));
+                assert_eq!(time, at.map(Millis::from_seconds), "{created}");
+            }
+        }
+        for from in ["", "IN.1", "nobody"] {
+            let mut hook = hook.clone();
+            hook["from"] = json!(from);
+            hook["event"] = json!("inbound");
+            assert!(matches!(signal(profile(&hook, TOKEN)), Signal::Ignored(_)));
+        }
+    }
+}
+
+#[test]
 fn the_address_can_say_what_the_body_does_not() {
     let address = |query: &[(&str, &str)], body: &[u8]| RawWebhook {
         headers: vec![],
@@ -611,7 +932,7 @@ fn the_document_s_bodies_are_read() {
         .skip(1)
         .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
         .collect();
-    let [message, sms, payment] = &bodies[..] else {
+    let [message, sms, payment, inbound] = &bodies[..] else {
         panic!("{bodies:?}")
     };
     for body in [message, sms] {
@@ -623,6 +944,12 @@ fn the_document_s_bodies_are_read() {
             "{body}"
         );
     }
+    let mut inbound = inbound.clone();
+    inbound["from"] = json!("919876543210");
+    assert!(matches!(
+        signal(profile(&inbound, TOKEN)),
+        Signal::Inbound { at: None, .. }
+    ));
     let mut payment = payment.clone();
     payment["reference_id"] = json!("INV-1");
     assert!(matches!(
@@ -692,9 +1019,47 @@ fn faults_of_the_settings_point_into_the_document() {
             "missing"
         )]
     );
-    let mut both = sms();
-    both["kind"] = json!("whatsapp");
-    assert_eq!(faults(&both, &native()), []);
+    let mut stored = sms();
+    stored["kind"] = json!("whatsapp");
+    assert_eq!(faults(&stored, &native()), []);
+    assert_eq!(faults(&both(), &linked()), []);
+    let mut half = whatsapp();
+    half["fallback_to_sms"] = json!(true);
+    assert_eq!(
+        faults(&half, &linked()),
+        ["dlt_template_ids", "sender"]
+            .map(|name| (format!("/channel/credentials/{name}"), "missing"))
+    );
+    let mut profiled = both();
+    profiled["credentials"]["callback_profile_id"] = json!("IN_1");
+    assert_eq!(
+        faults(&profiled, &linked()),
+        [(
+            "/channel/credentials/callback_profile_id".to_owned(),
+            "impossible"
+        )]
+    );
+    let mut short = whatsapp();
+    short["credentials"]["callback_token"] = json!("fifteen letters");
+    assert_eq!(
+        faults(&short, &linked()),
+        [(
+            "/channel/credentials/callback_token".to_owned(),
+            "too_short"
+        )]
+    );
+    for (settings, qr) in [
+        (whatsapp(), "link"),
+        (whatsapp(), "upload"),
+        (sms(), "link"),
+    ] {
+        let mut settings = settings;
+        settings["qr_header"] = json!(qr);
+        assert_eq!(
+            faults(&settings, &linked()),
+            [("/channel/qr_header".to_owned(), "impossible")]
+        );
+    }
     let mut regional = whatsapp();
     regional["base_url"] = json!("https://api.kaleyra.io");
     let letter = Letter::new(bill(&small_bill()));
