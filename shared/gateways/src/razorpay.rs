@@ -1,7 +1,9 @@
-//! Razorpay, through Standard Payment Links.
+//! Razorpay, through Payment Links (standard or UPI), and its refunds.
 //!
-//! Documents: "Create a Standard Payment Link", "Fetch Payment Links", "Cancel a Standard Payment Link", "Payment Links Webhook
-//! Events", "Payments Webhook Events", "Fetch Payments Based on Orders", in razorpay/markdown-docs of 2026-04-09.
+//! Documents: "Create a Standard Payment Link", "Create a UPI Payment Link", "Fetch Payment Links", "Cancel a Standard Payment
+//! Link", "Fetch Payments Based on Orders", "Create a Normal Refund", "Create an Instant Refund" and their idempotent forms, "Handle
+//! Refund Errors", "Fetch Multiple Refunds for a Payment", "Payment Links", "Payments" and "Refunds Webhook Events", in
+//! razorpay/markdown-docs of 2026-04-09.
 //!
 //! What shapes this file:
 //! - There is no idempotency header for links, but a `reference_id` is taken once. So the number of the bill is the key, and
@@ -11,7 +13,12 @@
 //!   note stands on link, order and payment, and where the link has none the others have none. Bare `payment.*` events have
 //!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are ignored and `payment_link.paid`
 //!   or the lookup tells of the money.
-//! - `captured` is not believed: the documents print a failed card payment with `captured: true`.
+//! - `captured: true` is not believed: the documents print a failed card payment with it. `captured: false` is: it is how the refund
+//!   of a payment that nobody ever captured differs from one of ours.
+//! - Refunds have an idempotency header, so asking again with the same key is safe; how long keys are remembered is not said, so a
+//!   refusal that an earlier request of ours may have caused is looked into. `receipt` and the note [`REFUND_NOTE`] name our refund.
+//! - Webhooks of refunds have no link. What finds their bill is a note, so they are hints, and the lookup lists a payment's refunds,
+//!   those of the dashboard too.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,12 +26,12 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
-    PaymentRequest, RefundReport, RefundRequest, Started,
+    PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, PaymentSettings};
@@ -36,6 +43,8 @@ use serde_json::{Map, Value, json};
 
 /// "API Reference": one host; the key decides between test and live.
 const BASE_URL: &str = "https://api.razorpay.com";
+/// "Authentication": how key ids of the test mode begin.
+const TEST_KEY: &str = "rzp_test_";
 /// "Create a Standard Payment Link", errors: "timestamp must be atleast 15 minutes in future".
 const SHORTEST_EXPIRY: i64 = 900;
 /// "Create a Standard Payment Link": amounts are in paise; orders below INR 1.00 are refused ("Orders", amount).
@@ -44,8 +53,22 @@ const SMALLEST_AMOUNT: i64 = 100;
 const MOST_NOTES: usize = 15;
 /// "Create a Standard Payment Link": at most 2048 characters.
 const LONGEST_DESCRIPTION: usize = 2048;
-/// Our note on every link; see the head of this file.
+/// Our note on every link and every refund; see the head of this file.
 const NOTE: &str = chatbill_domain::payment::REFERENCE_NOTE;
+/// Our note on every refund: its token. The `receipt` has it too, but the documents print answers without the receipt that was sent.
+const REFUND_NOTE: &str = "chatbill_refund";
+/// "Create a Standard Payment Link", errors: a note's value has at most 255 characters.
+const LONGEST_NOTE: usize = 255;
+/// "Create a Normal Refund", errors: "The amount must be at least INR 1.00". "Create an Instant Refund": "Refund amounts of ₹1 or
+/// lower are now supported".
+const SMALLEST_REFUND: i64 = 100;
+/// "Create a Normal Refund": not possible "for a payment which is more than 6 months old". The longest six months there are, in
+/// seconds: what is refused here would be refused there.
+const REFUNDABLE: i64 = 184 * 24 * 3600;
+/// "Fetch All Refunds": at most 100 at once; without `count` only the last ten are shown.
+const REFUNDS_PAGE: usize = 100;
+/// So many pages of one payment's refunds are read. Nobody refunds a bill 500 times.
+const REFUNDS_PAGES: usize = 5;
 
 /// Everything but RFC 3986's unreserved characters, for one path segment or query value.
 const STRICT: &AsciiSet = &NON_ALPHANUMERIC
@@ -58,6 +81,8 @@ struct Razorpay {
     base: String,
     authorization: SecretString,
     webhook_secrets: Vec<SecretString>,
+    /// Links are UPI Payment Links: they open UPI apps and take nothing else.
+    upi_link: bool,
     /// In native checkout the order's receipt is the merchant's own number, not the bill's.
     receipts_are_ours: bool,
 }
@@ -69,7 +94,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         faults.push(Fault::new(
             "/payment/mode",
             "impossible",
-            "razorpay offers payment_link and payment_gateway here, not upi_intent",
+            "razorpay documents no API that gives a UPI intent; payment_link with upi_link comes nearest",
         ));
     }
     let read = account.credentials.read("/payment/credentials", |f| {
@@ -83,10 +108,23 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         {
             f.fault("key_id", "invalid", "must not contain a colon");
         }
-        Some((id?, secret?, webhook_secrets?))
+        let upi_link = f.boolean("upi_link").unwrap_or(false);
+        if upi_link && settings.mode != PaymentMode::PaymentLink {
+            f.fault("upi_link", "impossible", "is for the mode payment_link");
+        }
+        // "Create a UPI Payment Link", errors: "UPI Payment Links is not supported in Test Mode."
+        if upi_link
+            && id
+                .as_ref()
+                .is_some_and(|id| id.expose_secret().starts_with(TEST_KEY))
+        {
+            let detail = "Razorpay has no UPI links in test mode; key_id must be a live one";
+            f.fault("upi_link", "impossible", detail);
+        }
+        Some((id?, secret?, webhook_secrets?, upi_link))
     });
     match read {
-        Ok((id, secret, webhook_secrets)) if faults.is_empty() => {
+        Ok((id, secret, webhook_secrets, upi_link)) if faults.is_empty() => {
             let pair = format!("{}:{}", id.expose_secret(), secret.expose_secret());
             Ok(Box::new(Razorpay {
                 base: account
@@ -95,6 +133,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                     .unwrap_or_else(|| BASE_URL.to_owned()),
                 authorization: SecretString::from(format!("Basic {}", STANDARD.encode(pair))),
                 webhook_secrets,
+                upi_link,
                 receipts_are_ours: settings.mode == PaymentMode::PaymentLink,
             }))
         }
@@ -139,7 +178,7 @@ impl Razorpay {
     fn cancel_link(&self, id: &str) -> HttpCall {
         let id = utf8_percent_encode(id, STRICT);
         HttpCall {
-            method: chatbill_domain::http::Method::Post,
+            method: Method::Post,
             ..self.get(
                 "razorpay.cancel_link",
                 &format!("/v1/payment_links/{id}/cancel"),
@@ -163,25 +202,73 @@ impl Razorpay {
             .chars()
             .take(LONGEST_DESCRIPTION)
             .collect();
+        let mut link = json!({
+            "amount": request.amount.get(),
+            "currency": "INR",
+            "accept_partial": false,
+            "expire_by": request.expires_at.seconds(),
+            "reference_id": request.reference.as_str(),
+            "description": description,
+            // The customer hears from the shop's own channel, never from the gateway as well.
+            "notify": {"sms": false, "email": false},
+            "reminder_enable": false,
+            "notes": notes,
+            "callback_url": request.return_url,
+            "callback_method": "get",
+        });
+        if let (true, Some(fields)) = (self.upi_link, link.as_object_mut()) {
+            fields.insert("upi_link".to_owned(), Value::from(true));
+        }
         HttpCall::post_json(
             "razorpay.create_link",
             format!("{}/v1/payment_links", self.base),
             self.authorization.clone(),
+            &link,
+        )
+    }
+
+    fn fetch_refund(&self, id: &str) -> HttpCall {
+        let id = utf8_percent_encode(id, STRICT);
+        self.get("razorpay.fetch_refund", &format!("/v1/refunds/{id}"))
+    }
+
+    /// The refunds of a payment, newest first.
+    fn list_refunds(&self, payment_id: &str, skip: usize) -> HttpCall {
+        let id = utf8_percent_encode(payment_id, STRICT);
+        self.get(
+            "razorpay.list_refunds",
+            &format!("/v1/payments/{id}/refunds?count={REFUNDS_PAGE}&skip={skip}"),
+        )
+    }
+
+    /// "When retrying a request, the request body must be the same": it has nothing but what belongs to the refund for good.
+    fn create_refund(&self, request: &RefundRequest) -> HttpCall {
+        let id = utf8_percent_encode(&request.payment_id, STRICT);
+        let mut notes = Map::new();
+        notes.insert(NOTE.to_owned(), request.reference.as_str().into());
+        notes.insert(REFUND_NOTE.to_owned(), request.token.as_str().into());
+        if let Some(reason) = &request.reason {
+            let reason: String = reason.chars().take(LONGEST_NOTE).collect();
+            notes.insert("reason".to_owned(), reason.into());
+        }
+        let mut call = HttpCall::post_json(
+            "razorpay.create_refund",
+            format!("{}/v1/payments/{id}/refund", self.base),
+            self.authorization.clone(),
             &json!({
                 "amount": request.amount.get(),
-                "currency": "INR",
-                "accept_partial": false,
-                "expire_by": request.expires_at.seconds(),
-                "reference_id": request.reference.as_str(),
-                "description": description,
-                // The customer hears from the shop's own channel, never from the gateway as well.
-                "notify": {"sms": false, "email": false},
-                "reminder_enable": false,
+                // Without it the dashboard's default would decide.
+                "speed": match request.speed {
+                    Speed::Normal => "normal",
+                    Speed::Instant => "optimum",
+                },
+                "receipt": request.token,
                 "notes": notes,
-                "callback_url": request.return_url,
-                "callback_method": "get",
             }),
-        )
+        );
+        call.headers
+            .push(("X-Refund-Idempotency", request.token.clone()));
+        call
     }
 }
 
@@ -258,6 +345,7 @@ impl Gateway for Razorpay {
     }
 
     fn lookup(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Found> {
+        let given = answers.len();
         let mut answers = answers.iter();
         let Some(answer) = answers.next() else {
             return Step::call(match &request.gateway_id {
@@ -274,10 +362,15 @@ impl Gateway for Razorpay {
             closed: closed(&links),
             refunds: Vec::new(),
         };
+        let mut refunded: Vec<String> = Vec::new();
         for link in &links {
             let (listed, complete) = link.payments();
-            // A paid link tells everything itself. An open one lists captured payments only, so its order is asked for attempts
-            // that failed or are still under way.
+            // A link does not tell what of its payments went back.
+            let captured = |p: &PaymentReport| {
+                (p.status == AttemptStatus::Captured).then(|| p.payment_id.clone())
+            };
+            // A paid link tells of every payment itself. An open one lists captured payments only, so its order is asked for
+            // attempts that failed or are still under way.
             let Some(order_id) = link
                 .order_id
                 .as_ref()
@@ -286,6 +379,7 @@ impl Gateway for Razorpay {
                 if link.paid() && !complete {
                     return unavailable("a paid link without a readable payment");
                 }
+                refunded.extend(listed.iter().filter_map(captured));
                 found.reports.extend(listed);
                 continue;
             };
@@ -293,16 +387,40 @@ impl Gateway for Razorpay {
                 return Step::call(self.order_payments(order_id));
             };
             match attempts(answer) {
-                Ok(reports) => {
+                Ok((reports, given_back)) => {
                     let known =
                         |p: &PaymentReport| reports.iter().any(|r| r.payment_id == p.payment_id);
                     let missed: Vec<_> = listed.into_iter().filter(|p| !known(p)).collect();
+                    refunded.extend(given_back);
+                    refunded.extend(missed.iter().filter_map(captured));
                     found.reports.extend(reports);
                     found.reports.extend(missed);
                 }
                 Err(error) if link.paid() => return Step::failed(error),
                 // Attempts that failed are nice to know; what was captured is known without them.
-                Err(_) => found.reports.extend(listed),
+                Err(_) => {
+                    refunded.extend(listed.iter().filter_map(captured));
+                    found.reports.extend(listed);
+                }
+            }
+        }
+        for payment_id in &refunded {
+            let Some(answer) = answers.next() else {
+                // Bills with so many payments need a person anyway.
+                if given >= MAX_CALLS {
+                    break;
+                }
+                return Step::call(self.list_refunds(payment_id, 0));
+            };
+            match collection(answer).map(|items| items.iter().map(refund_report).collect()) {
+                Ok(Some(reports)) => {
+                    let reports: Vec<RefundReport> = reports;
+                    found.refunds.extend(reports);
+                }
+                Ok(None) => return unavailable("a refund that cannot be read"),
+                // The money that came is known all the same, and asking again would not help.
+                Err(CallError::Rejected { .. }) => {}
+                Err(error) => return Step::failed(error),
             }
         }
         Step::done(found)
@@ -356,20 +474,102 @@ impl Gateway for Razorpay {
         None
     }
 
-    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
-        Vec::new()
+    fn check_refund(&self, request: &RefundRequest) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        // An instant refund may be smaller and older.
+        if request.speed == Speed::Normal {
+            if request.amount.get() < SMALLEST_REFUND {
+                faults.push(Fault::new(
+                    "/amount",
+                    "too_small",
+                    format!(
+                        "must be at least {SMALLEST_REFUND} paise, Razorpay's minimum for a refund at normal speed"
+                    ),
+                ));
+            }
+            if request.now > request.captured_at.plus_seconds(REFUNDABLE) {
+                faults.push(Fault::new(
+                    "/speed",
+                    "too_old",
+                    "the payment is more than six months old; Razorpay may still refund it at speed instant",
+                ));
+            }
+        }
+        faults
     }
 
-    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
-        Step::failed(CallError::Unsupported("refunds"))
+    fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport> {
+        let mut answers = answers.iter();
+        let Some(answer) = answers.next() else {
+            return Step::call(self.create_refund(request));
+        };
+        let refused = match refunded(answer, request) {
+            Refunding::Done(report) => return Step::done(report),
+            Refunding::Failed(error) => return Step::failed(error),
+            Refunding::Look(error) => error,
+        };
+        match self.find_refund(request, answers) {
+            Step::Done(Ok(Some(report))) => Step::done(report),
+            Step::Done(Ok(None)) => Step::failed(refused),
+            Step::Done(Err(error)) => after_doubt(error, &refused.to_string()),
+            Step::Call(call) => Step::Call(call),
+        }
     }
 
     fn lookup_refund(
         &self,
-        _request: &RefundRequest,
-        _answers: &[Answer],
+        request: &RefundRequest,
+        answers: &[Answer],
     ) -> Step<Option<RefundReport>> {
-        Step::failed(CallError::Unsupported("refunds"))
+        let mut answers = answers.iter();
+        let Some(id) = &request.gateway_refund_id else {
+            return self.find_refund(request, answers);
+        };
+        let Some(answer) = answers.next() else {
+            return Step::call(self.fetch_refund(id));
+        };
+        match answered(answer).map(|refund| refund_report(&refund)) {
+            Ok(Some(report)) if report.payment_id == request.payment_id => Step::done(Some(report)),
+            Ok(Some(_)) => Step::failed(CallError::Rejected {
+                code: "refund_other_payment".to_owned(),
+                reason: "the refund belongs to another payment".to_owned(),
+            }),
+            Ok(None) => unavailable("the answer is not a refund"),
+            Err(error) => Step::failed(error),
+        }
+    }
+}
+
+impl Razorpay {
+    /// Looks for our refund among those of its payment.
+    fn find_refund<'a>(
+        &self,
+        request: &RefundRequest,
+        mut answers: impl Iterator<Item = &'a Answer>,
+    ) -> Step<Option<RefundReport>> {
+        for page in 0..REFUNDS_PAGES {
+            let Some(answer) = answers.next() else {
+                let skip = REFUNDS_PAGE.saturating_mul(page);
+                return Step::call(self.list_refunds(&request.payment_id, skip));
+            };
+            let items = match collection(answer) {
+                Ok(items) => items,
+                Err(error) => return Step::failed(error),
+            };
+            let ours = items
+                .iter()
+                .find(|refund| refund_name(refund).as_ref() == Some(&request.token));
+            if let Some(refund) = ours {
+                return match refund_report(refund) {
+                    Some(report) => Step::done(Some(report)),
+                    None => unavailable("our refund cannot be read"),
+                };
+            }
+            if items.len() < REFUNDS_PAGE {
+                return Step::done(None);
+            }
+        }
+        unavailable("the payment has too many refunds to find one")
     }
 }
 
@@ -391,43 +591,38 @@ impl Webhooks for Razorpay {
         let hook: Value = serde_json::from_slice(webhook.body())
             .map_err(|error| Unreadable(format!("not JSON: {error}")))?;
         let event = text(&hook, "event").ok_or_else(|| Unreadable("no event name".to_owned()))?;
-        // The event decides; an entity's own status is a snapshot that may be older or newer.
-        let status = match event.as_str() {
-            "payment_link.paid"
-            | "payment_link.partially_paid"
-            | "payment.captured"
-            | "order.paid" => Some(AttemptStatus::Captured),
-            "payment.authorized" => Some(AttemptStatus::Authorized),
-            "payment.failed" => Some(AttemptStatus::Failed),
-            "payment_link.cancelled" | "payment_link.expired" => None,
-            refund if refund.starts_with("refund.") => {
-                return ignored(format!("{refund}: refunds are not followed by webhook yet"));
-            }
-            other => return ignored(format!("{} is of no consequence here", quotable(other))),
+        let Some(told) = Told::by(&event) else {
+            return ignored(format!("{} is of no consequence here", quotable(&event)));
         };
-        let entity = |name: &str| {
-            hook.pointer(&format!("/payload/{name}/entity"))
-                .filter(|e| e.is_object())
-        };
-        let (link, order, payment) = (entity("payment_link"), entity("order"), entity("payment"));
-        let Some((reference, trust)) = self.reference(link, order, payment, status) else {
+        let about = About::of(&hook);
+        let Some((reference, trust)) = self.reference(&about, told) else {
             return ignored(format!("{event} names no bill of ours"));
         };
-        let signal = match status {
-            None => Signal::LinkClosed {
-                reference,
-                reason: if event == "payment_link.expired" {
-                    Closed::Expired
-                } else {
-                    Closed::Canceled
-                },
-            },
-            Some(status) => {
-                let payment =
-                    payment.ok_or_else(|| Unreadable(format!("{event} without a payment")))?;
+        let signal = match told {
+            Told::Closed(reason) => Signal::LinkClosed { reference, reason },
+            Told::Payment(status) => {
+                let payment = about
+                    .payment
+                    .ok_or_else(|| Unreadable(format!("{event} without a payment")))?;
                 let report = report(payment, status)
                     .ok_or_else(|| Unreadable(format!("{event} without id, amount or currency")))?;
                 Signal::Payment {
+                    reference,
+                    report,
+                    trust,
+                }
+            }
+            // "Payment states": what nobody captures in time goes back by itself. It never was the bill's money.
+            Told::Refund(_) if about.payment.is_some_and(never_captured) => {
+                return ignored(format!("{event} of a payment that was never captured"));
+            }
+            Told::Refund(status) => {
+                let mut report = about
+                    .refund
+                    .and_then(refund_report)
+                    .ok_or_else(|| Unreadable(format!("{event} without a readable refund")))?;
+                report.status = status.unwrap_or(report.status);
+                Signal::Refund {
                     reference,
                     report,
                     trust,
@@ -447,26 +642,78 @@ impl Webhooks for Razorpay {
     }
 }
 
+/// What an event tells. The event decides; an entity's own status is a snapshot that may be older or newer.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Payment(AttemptStatus),
+    Closed(Closed),
+    /// How it ended, if the event says that it did. Otherwise the refund says where it is: the sample of `refund.created` is
+    /// `processed` already.
+    Refund(Option<RefundStatus>),
+}
+
+impl Told {
+    fn by(event: &str) -> Option<Self> {
+        Some(match event {
+            "payment_link.paid"
+            | "payment_link.partially_paid"
+            | "payment.captured"
+            | "order.paid" => Self::Payment(AttemptStatus::Captured),
+            "payment.authorized" => Self::Payment(AttemptStatus::Authorized),
+            "payment.failed" => Self::Payment(AttemptStatus::Failed),
+            "payment_link.cancelled" => Self::Closed(Closed::Canceled),
+            "payment_link.expired" => Self::Closed(Closed::Expired),
+            "refund.created" | "refund.speed_changed" => Self::Refund(None),
+            "refund.processed" => Self::Refund(Some(RefundStatus::Processed)),
+            "refund.failed" => Self::Refund(Some(RefundStatus::Failed)),
+            _ => return None,
+        })
+    }
+}
+
+/// The entities an event is about.
+struct About<'a> {
+    link: Option<&'a Value>,
+    order: Option<&'a Value>,
+    payment: Option<&'a Value>,
+    refund: Option<&'a Value>,
+}
+
+impl<'a> About<'a> {
+    fn of(hook: &'a Value) -> Self {
+        let entity = |name: &str| {
+            hook.pointer(&format!("/payload/{name}/entity"))
+                .filter(|e| e.is_object())
+        };
+        Self {
+            link: entity("payment_link"),
+            order: entity("order"),
+            payment: entity("payment"),
+            refund: entity("refund"),
+        }
+    }
+}
+
 impl Razorpay {
     /// Which bill an event speaks of, and how sure that is. Only a link is ours alone. A note can be put on a payment by whoever
     /// starts a checkout on the same account, and a receipt may be the merchant's own number of another order: where they speak of
     /// money, the link is asked first. That an attempt failed moves none.
-    fn reference(
-        &self,
-        link: Option<&Value>,
-        order: Option<&Value>,
-        payment: Option<&Value>,
-        status: Option<AttemptStatus>,
-    ) -> Option<(ReferenceId, Trust)> {
+    fn reference(&self, about: &About<'_>, told: Told) -> Option<(ReferenceId, Trust)> {
         let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
-        let receipt = || text(order.filter(|_| self.receipts_are_ours)?, "receipt");
-        let of_note = match status {
-            Some(AttemptStatus::Failed) => Trust::Proven,
+        let receipt = || text(about.order.filter(|_| self.receipts_are_ours)?, "receipt");
+        let of_note = match told {
+            Told::Payment(AttemptStatus::Failed) => Trust::Proven,
             _ => Trust::Hint,
         };
-        let (named, trust) = match link.and_then(|l| text(l, "reference_id")) {
+        let (named, trust) = match about.link.and_then(|l| text(l, "reference_id")) {
             Some(named) => (named, Trust::Proven),
-            None => match note(payment).or_else(|| note(order)) {
+            // The end of a link is told by the link.
+            None if matches!(told, Told::Closed(_)) => return None,
+            // A refund's own note comes first: it was written with the account's key, or in its dashboard.
+            None => match note(about.refund)
+                .or_else(|| note(about.payment))
+                .or_else(|| note(about.order))
+            {
                 Some(named) => (named, of_note),
                 None => (receipt()?, Trust::Hint),
             },
@@ -681,22 +928,155 @@ fn links(answer: &Answer, reference: &ReferenceId, by_id: bool) -> Result<Vec<Li
     Ok(ours)
 }
 
-/// Payments of an order: `{"entity": "collection", "items": [payment, …]}`.
-fn attempts(answer: &Answer) -> Result<Vec<PaymentReport>, CallError> {
-    let document = answered(answer)?;
-    document
-        .get("items")
-        .and_then(Value::as_array)
-        .and_then(|items| {
-            items
-                .iter()
-                .map(|payment| report(payment, attempt_status(payment, &text(payment, "status")?)))
-                .collect()
-        })
-        .ok_or_else(|| CallError::Unavailable {
-            reason: "the answer is not a list of payments".to_owned(),
+/// Payments of an order, and the ids of those of which something went back.
+fn attempts(answer: &Answer) -> Result<(Vec<PaymentReport>, Vec<String>), CallError> {
+    let items = collection(answer)?;
+    let reports: Option<Vec<PaymentReport>> = items
+        .iter()
+        .map(|payment| report(payment, attempt_status(payment, &text(payment, "status")?)))
+        .collect();
+    let reports = reports.ok_or_else(|| CallError::Unavailable {
+        reason: "the answer is not a list of payments".to_owned(),
+        retry_after: None,
+    })?;
+    let refunded = items
+        .iter()
+        .filter(|payment| gave_back(payment))
+        .filter_map(|payment| text(payment, "id"))
+        .collect();
+    Ok((reports, refunded))
+}
+
+/// "Payments", entity: `amount_refunded` in paise, `refund_status` null, partial or full. What was never captured is no refund.
+fn gave_back(payment: &Value) -> bool {
+    let some = payment
+        .get("amount_refunded")
+        .and_then(Value::as_i64)
+        .is_some_and(|amount| amount > 0);
+    (some || text(payment, "refund_status").is_some()) && !never_captured(payment)
+}
+
+/// A list as Razorpay shows it: `{"entity": "collection", "count": 2, "items": […]}`.
+fn collection(answer: &Answer) -> Result<Vec<Value>, CallError> {
+    match answered(answer)?.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => Err(CallError::Unavailable {
+            reason: "the answer is not a list".to_owned(),
             retry_after: None,
+        }),
+    }
+}
+
+enum Refunding {
+    Done(RefundReport),
+    Failed(CallError),
+    /// A refusal that an earlier request of ours may have caused: look for it; if there is none, this is the error.
+    Look(CallError),
+}
+
+fn refunded(answer: &Answer, request: &RefundRequest) -> Refunding {
+    let unknown = |reason: &str| {
+        Refunding::Failed(CallError::Unknown {
+            reason: quotable(reason),
         })
+    };
+    let reply = match answer {
+        Answer::NotSent(reason) => {
+            return Refunding::Failed(CallError::Unavailable {
+                reason: quotable(reason),
+                retry_after: None,
+            });
+        }
+        Answer::Lost(reason) => return unknown(reason),
+        Answer::Reply(reply) => reply,
+    };
+    if reply.ok() {
+        let report = reply.json().as_ref().and_then(refund_report);
+        let fits = |report: &RefundReport| {
+            report.payment_id == request.payment_id && report.amount == request.amount
+        };
+        return match report.filter(fits) {
+            Some(report) => Refunding::Done(RefundReport {
+                // Whatever the answer repeats: it answers our own key.
+                name: Some(request.token.clone()),
+                ..report
+            }),
+            None => unknown("the new refund could not be read"),
+        };
+    }
+    let error = refusal(reply);
+    let (CallError::Rejected { reason, .. } | CallError::Unknown { reason }) = &error else {
+        return Refunding::Failed(error);
+    };
+    // "Create a Normal Refund (Idempotent Request)" gives 409 for it in one place, BAD_REQUEST in another. Something was done under
+    // this key, so it is looked for before anything else.
+    if says(reason, "different request with the same idempotency key") {
+        return Refunding::Look(CallError::Unknown {
+            reason: reason.clone(),
+        });
+    }
+    // The same page: 409 while the first request is "still being processed. You may retry the request".
+    if reply.status == 409 {
+        return Refunding::Failed(CallError::Unavailable {
+            reason: reason.clone(),
+            retry_after: reply.retry_after,
+        });
+    }
+    let rejected = |code: &str| CallError::Rejected {
+        code: code.to_owned(),
+        reason: reason.clone(),
+    };
+    if reply.status != 400 {
+        return Refunding::Failed(error);
+    }
+    if says(reason, "greater than amount captured") {
+        Refunding::Look(rejected("refund_too_large"))
+    } else if says(reason, "fully refunded already") {
+        Refunding::Look(rejected("refund_complete"))
+    } else if says(reason, "must be at least inr") {
+        Refunding::Failed(rejected("refund_too_small"))
+    } else if says(reason, "more than 6 months old") {
+        Refunding::Failed(rejected("refund_too_old"))
+    } else if says(reason, "is not a valid id") || says(reason, "does not exist") {
+        Refunding::Failed(rejected("refund_no_payment"))
+    } else {
+        Refunding::Failed(error)
+    }
+}
+
+/// A refund entity as a report ("Refunds", entity: `amount` in paise, `created_at` in seconds). Why one failed is not said.
+fn refund_report(refund: &Value) -> Option<RefundReport> {
+    // What we collect is rupees; a refund of anything else is not of a payment of ours.
+    if text(refund, "currency").is_some_and(|currency| currency != "INR") {
+        return None;
+    }
+    let bank = |name: &str| text(refund.get("acquirer_data")?, name);
+    Some(RefundReport {
+        status: match text(refund, "status")?.as_str() {
+            "processed" => RefundStatus::Processed,
+            "failed" => RefundStatus::Failed,
+            _ => RefundStatus::Pending,
+        },
+        id: Some(text(refund, "id")?),
+        name: refund_name(refund),
+        payment_id: text(refund, "payment_id")?,
+        amount: Paise::new(refund.get("amount")?.as_i64()?).ok()?,
+        speed: text(refund, "speed_processed").and_then(|speed| match speed.as_str() {
+            "instant" => Some(Speed::Instant),
+            "normal" => Some(Speed::Normal),
+            _ => None,
+        }),
+        // "either RRN, ARN or UTR".
+        bank_reference: ["arn", "rrn", "utr"].iter().find_map(|name| bank(name)),
+        error: None,
+        at: seconds(refund, "created_at"),
+    })
+}
+
+/// Which refund of the shop it is. One made in the dashboard has a receipt of the merchant's own, or none.
+fn refund_name(refund: &Value) -> Option<String> {
+    let note = refund.get("notes").and_then(|n| text(n, REFUND_NOTE));
+    note.or_else(|| text(refund, "receipt"))
 }
 
 /// The document a harmless question was answered with.
@@ -824,14 +1204,18 @@ fn report(payment: &Value, status: AttemptStatus) -> Option<PaymentReport> {
 /// "Payments", life cycle: created, authorized, captured, refunded, failed. What is refunded was captured before, unless the payment
 /// itself says that it never was: an authorised payment that nobody captures is given back after some days.
 fn attempt_status(payment: &Value, status: &str) -> AttemptStatus {
-    let never_captured = payment.get("captured").and_then(Value::as_bool) == Some(false);
     match status {
-        "refunded" if never_captured => AttemptStatus::Failed,
+        "refunded" if never_captured(payment) => AttemptStatus::Failed,
         "captured" | "refunded" => AttemptStatus::Captured,
         "authorized" => AttemptStatus::Authorized,
         "failed" => AttemptStatus::Failed,
         _ => AttemptStatus::Pending,
     }
+}
+
+/// "Refunds Webhook Events" are sent for payments that nobody captured, too.
+fn never_captured(payment: &Value) -> bool {
+    payment.get("captured").and_then(Value::as_bool) == Some(false)
 }
 
 fn ignored(text: String) -> Result<Vec<Signal>, Unreadable> {

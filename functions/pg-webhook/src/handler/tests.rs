@@ -137,6 +137,9 @@ async fn every_event_is_answered_as_recorded() {
         world
             .http
             .always("razorpay.fetch_link", reply(200, &paid_link()));
+        world
+            .http
+            .always("razorpay.list_refunds", reply(200, &json!({"items": []})));
         let response = post(&world, events::request(FUNCTION, event)).await;
         logs.assert_discreet();
         let alarms: Vec<String> = [
@@ -508,6 +511,9 @@ async fn a_payment_nobody_can_confirm_leaves_the_order_open() {
         "id": "plink_1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
         "payments": [{"payment_id": "pay_1", "amount": 85_000, "status": "captured", "method": "upi", "created_at": 1_795_305_600}]}]});
     world.http.reply(FIND, 200, &paid);
+    world
+        .http
+        .reply("razorpay.list_refunds", 200, &json!({"items": []}));
     assert_eq!(
         post(&world, hook("secret-of-the-address")).await.status(),
         200

@@ -71,6 +71,37 @@ async fn every_event_is_answered_as_recorded() {
     }
 }
 
+/// Razorpay sends the browser back with a signed query. It is no proof of payment, so nothing of it is looked at, genuine or not.
+#[tokio::test]
+async fn what_a_redirect_claims_changes_nothing() {
+    let page = |query: &'static str| async move {
+        let world = billed(Vec::new()).await;
+        let before = world.store.writes().len();
+        let mut request = events::request(FUNCTION, "page");
+        let path = request.uri().path().to_owned();
+        *request.uri_mut() = format!("https://api.example{path}?{query}")
+            .parse()
+            .unwrap();
+        let response = open_link(&world, request).await;
+        assert_eq!(world.store.writes().len(), before);
+        assert_eq!(world.http.labels(), Vec::<&str>::new());
+        (response.status(), text(&response).to_owned())
+    };
+    let plain = page("").await;
+    assert_eq!(plain.0, 200);
+    assert!(plain.1.contains("/pay"), "still to be paid");
+    for query in [
+        // rzp-s08 of the signature vectors, valid under its key.
+        "razorpay_payment_id=pay_Tst00000000001&razorpay_payment_link_id=plink_Tst0000000001\
+         &razorpay_payment_link_reference_id=INV-2025-0001-1&razorpay_payment_link_status=paid\
+         &razorpay_signature=a4264246291254e7294d3280d8cc30240a9ae91c251ef1e36803680c531e18ab",
+        "razorpay_payment_link_reference_id=BM345A-12&razorpay_payment_link_status=paid&razorpay_signature=00",
+        "status=paid",
+    ] {
+        assert_eq!(page(query).await, plain, "{query}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_is_one_round_trip_and_shows_the_number_masked() {
     let world = billed(Vec::new()).await;

@@ -14,6 +14,7 @@ use super::*;
 
 const FUNCTION: &str = "reconcile";
 const FETCH: &str = "razorpay.fetch_link";
+const REFUNDS: &str = "razorpay.list_refunds";
 
 type InMemory = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock>;
 
@@ -59,6 +60,7 @@ async fn every_event_is_answered_as_recorded() {
         world
             .http
             .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+        world.http.reply(REFUNDS, 200, &json!({"items": []}));
         let summary = run(&world).await;
         logs.assert_discreet();
         let recorded = json!({"summary": summary, "effects": world.effects()});
@@ -72,6 +74,7 @@ async fn a_payment_whose_webhook_never_came_is_found_and_its_message_queued() {
     world
         .http
         .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+    world.http.reply(REFUNDS, 200, &json!({"items": []}));
     run(&world).await;
     assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
     let sent: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();

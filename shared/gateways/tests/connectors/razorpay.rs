@@ -6,12 +6,14 @@ use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, S
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentRequest, Started,
+    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentRequest,
+    RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
-use chatbill_testkit::builders::{lookup_request, payment_request};
+use chatbill_testkit::builders::{lookup_request, payment_request, refund_request};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::support::{Probe, bytes, fixture, lost, printed, read, reply, tenant};
@@ -24,6 +26,14 @@ fn payment(mode: &str, webhook_secrets: &[&str]) -> Value {
         "mode": mode, "gateway": "razorpay", "configuration_name": "shop-razorpay",
         "credentials": {"key_id": "rzp_test_1", "key_secret": "s3cret", "webhook_secrets": webhook_secrets},
     })
+}
+
+/// A tenant whose links open UPI apps only.
+fn upi_links() -> Value {
+    let mut upi = payment("payment_link", &[SECRET]);
+    upi["credentials"]["key_id"] = json!("rzp_live_1");
+    upi["credentials"]["upi_link"] = json!(true);
+    upi
 }
 
 fn gateway() -> Box<dyn Gateway> {
@@ -49,6 +59,10 @@ pub(crate) fn probe() -> Probe {
             "fetch_link",
             "order_payments",
             "cancel_link",
+            "create_upi_link",
+            "create_refund",
+            "fetch_refund",
+            "list_refunds",
         ],
     }
 }
@@ -158,6 +172,21 @@ fn the_calls() {
     );
     insta::assert_json_snapshot!("order_payments", printed(&call(g.lookup(&id, &[open]))));
     insta::assert_json_snapshot!("cancel_link", printed(&call(g.cancel(&id, &[]))));
+    let upi = chatbill_gateways::open(&tenant(&upi_links())).unwrap();
+    insta::assert_json_snapshot!(
+        "create_upi_link",
+        printed(&call(upi.start(&request(), &[])))
+    );
+    insta::assert_json_snapshot!("create_refund", printed(&call(g.refund(&refund(), &[]))));
+    insta::assert_json_snapshot!(
+        "list_refunds",
+        printed(&call(g.lookup_refund(&refund(), &[])))
+    );
+    let known = RefundRequest {
+        gateway_refund_id: Some("rfnd_FP8R8EGjGbPkVb".into()),
+        ..refund()
+    };
+    insta::assert_json_snapshot!("fetch_refund", printed(&call(g.lookup_refund(&known, &[]))));
 }
 
 #[test]
@@ -200,6 +229,14 @@ fn faults_of_the_settings_point_into_the_document() {
         }
     };
     assert_eq!(faults(&payment("payment_gateway", &[SECRET])), []);
+    assert_eq!(faults(&upi_links()), []);
+    let mut test_mode = upi_links();
+    test_mode["credentials"]["key_id"] = json!("rzp_test_1");
+    let impossible = ("/payment/credentials/upi_link".to_owned(), "impossible");
+    assert_eq!(faults(&test_mode), std::slice::from_ref(&impossible));
+    let mut native = upi_links();
+    native["mode"] = json!("payment_gateway");
+    assert_eq!(faults(&native), [impossible]);
     let mut bad = payment("upi_intent", &[]);
     bad["credentials"]["key_id"] = json!("a:b");
     bad["credentials"]["key_secret"] = Value::Null;
@@ -476,22 +513,30 @@ fn paid_link() -> Value {
     )
 }
 
+fn no_refunds() -> Answer {
+    reply(
+        200,
+        &json!({"entity": "collection", "count": 0, "items": []}),
+    )
+}
+
 #[test]
-fn looking_up_a_paid_link_takes_one_call() {
+fn looking_up_a_paid_link_takes_two_calls() {
     let g = gateway();
-    for (request, answer) in [
+    for (request, first, answer) in [
         (
             lookup(Some("plink_ExjpAUN3gVHrPJ")),
+            "fetch_link",
             reply(200, &paid_link()),
         ),
-        (lookup(None), list(&[paid_link()])),
+        (lookup(None), "find_link", list(&[paid_link()])),
     ] {
-        let (calls, found) = play(&[answer], |a| g.lookup(&request, a));
-        assert_eq!(calls.len(), 1);
+        let (calls, found) = play(&[answer, no_refunds()], |a| g.lookup(&request, a));
+        assert_eq!(calls, [first, "list_refunds"]);
         let found = found.unwrap();
-        assert_eq!(found.closed, None);
+        assert_eq!((found.closed, found.refunds), (None, vec![]));
         let [report] = found.reports.as_slice() else {
-            panic!("{found:?}")
+            panic!("{:?}", found.reports)
         };
         assert_eq!(
             (
@@ -507,6 +552,90 @@ fn looking_up_a_paid_link_takes_one_call() {
             (Some("upi"), Some(Millis::from_seconds(1_772_130_000)))
         );
     }
+}
+
+#[test]
+fn a_lookup_tells_of_refunds_of_the_dashboard_too() {
+    let g = gateway();
+    let id = lookup(Some("plink_ExjpAUN3gVHrPJ"));
+    let look = |answers: &[Answer]| play(answers, |a| g.lookup(&id, a));
+    let paid = || reply(200, &paid_link());
+    let (_, found) = look(&[paid(), reply(200, &fixture("razorpay/reply_refunds.json"))]);
+    let seen: Vec<_> = found
+        .unwrap()
+        .refunds
+        .into_iter()
+        .map(|r| (r.id.unwrap(), r.name, r.amount.get(), r.status))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (
+                "rfnd_FP8DDKxqJif6ca".to_owned(),
+                None,
+                300_100,
+                RefundStatus::Processed
+            ),
+            (
+                "rfnd_FP8DRfu3ygfOaC".to_owned(),
+                None,
+                200_000,
+                RefundStatus::Processed
+            ),
+        ]
+    );
+    // What cannot be asked now is asked again; what is refused leaves the payment known.
+    for answer in [lost(), reply(500, &json!({})), reply(200, &json!({}))] {
+        let (_, result) = look(&[paid(), answer]);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+    let broken = json!({"items": [{"id": "rfnd_1"}]});
+    assert!(look(&[paid(), reply(200, &broken)]).1.is_err());
+    let (_, found) = look(&[paid(), error(400, "reply_no_such_link")]);
+    assert_eq!(found.unwrap().reports.len(), 1);
+
+    // The payments of an order say themselves whether something went back.
+    let open = || {
+        reply(
+            200,
+            &link("expired", &json!({"order_id": "order_N8FRN5zTm5S3wx"})),
+        )
+    };
+    let paid_by = |changes: &[Value]| {
+        let items: Vec<Value> = (0..).zip(changes).map(|(n, changes)| {
+            let mut payment = json!({"id": format!("pay_{n}"), "amount": 84_000, "currency": "INR", "status": "captured", "captured": true});
+            for (name, value) in changes.as_object().unwrap() {
+                payment[name] = value.clone();
+            }
+            payment
+        }).collect();
+        reply(200, &json!({"items": items}))
+    };
+    for changes in [
+        json!({"amount_refunded": 100}),
+        json!({"refund_status": "partial", "amount_refunded": null}),
+        json!({"status": "refunded", "refund_status": "full"}),
+    ] {
+        let (calls, found) = look(&[open(), paid_by(&[changes]), no_refunds()]);
+        assert_eq!(calls, ["fetch_link", "order_payments", "list_refunds"]);
+        assert_eq!(found.unwrap().refunds, []);
+    }
+    // Money that was never captured went back by itself: no refund, and nothing to ask.
+    let never = json!({"status": "refunded", "captured": false, "amount_refunded": 84_000, "refund_status": "full"});
+    let (_, found) = look(&[
+        open(),
+        paid_by(&[json!({"amount_refunded": 0, "refund_status": null}), never]),
+    ]);
+    let statuses: Vec<_> = found.unwrap().reports.iter().map(|r| r.status).collect();
+    assert_eq!(statuses, [AttemptStatus::Captured, AttemptStatus::Failed]);
+    // However many payments there are, the conversation ends.
+    let many = vec![json!({"amount_refunded": 100}); 9];
+    let mut answers = vec![open(), paid_by(&many)];
+    answers.extend((2..MAX_CALLS).map(|_| no_refunds()));
+    assert_eq!(look(&answers).1.unwrap().reports.len(), 9);
 }
 
 #[test]
@@ -552,10 +681,16 @@ fn an_open_link_with_an_order_is_asked_for_attempts() {
     );
     // A payment that came back in full was captured once.
     let refunded = json!({"items": [{"id": "pay_1", "amount": 84_000, "currency": "INR", "status": "refunded"}]});
-    assert_eq!(
-        look(&[open(), reply(200, &refunded)]).1.unwrap().reports[0].status,
-        AttemptStatus::Captured
+    let (_, found) = look(&[open(), reply(200, &refunded)]);
+    assert_eq!(found.unwrap().reports[0].status, AttemptStatus::Captured);
+    // An order that cannot be asked leaves what the link lists.
+    let listed = link(
+        "expired",
+        &json!({"order_id": "order_N8FRN5zTm5S3wx", "payments": paid_link()["payments"]}),
     );
+    let (calls, found) = look(&[reply(200, &listed), lost(), no_refunds()]);
+    assert_eq!(calls, ["fetch_link", "order_payments", "list_refunds"]);
+    assert_eq!(found.unwrap().reports[0].payment_id, "pay_N1");
 }
 
 #[test]
@@ -800,7 +935,10 @@ fn every_documented_webhook_is_read() {
         "payment_failed_upi",
         "payment_downtime_started",
         "order_paid_upi",
+        "refund_created",
         "refund_processed",
+        "refund_failed",
+        "refund_speed_changed",
     ] {
         let hook = fixture(&format!("razorpay/hook_{name}.json"));
         let read: Vec<String> = signals(&hook).iter().map(|s| format!("{s:?}")).collect();
@@ -932,6 +1070,497 @@ fn a_partial_payment_reports_what_was_paid() {
         (report.status, report.amount.get()),
         (AttemptStatus::Captured, 400)
     );
+}
+
+const TOKEN: &str = "k7m2p9q4r6s8t3v5w2x7";
+
+fn refund() -> RefundRequest {
+    RefundRequest {
+        reference: reference(),
+        ..refund_request(PaymentMode::PaymentLink, "pay_29QQoUBi66xm2f")
+    }
+}
+
+/// Our refund as Razorpay shows it.
+fn our_refund(changes: &Value) -> Value {
+    let mut refund = fixture("razorpay/reply_refund.json");
+    refund["amount"] = json!(10_000);
+    refund["receipt"] = json!(TOKEN);
+    for (name, value) in changes.as_object().unwrap() {
+        refund[name] = value.clone();
+    }
+    refund
+}
+
+fn refusal(status: u16, description: &str) -> Answer {
+    let mut body = fixture("razorpay/reply_bad_key.json");
+    body["error"]["description"] = json!(description);
+    reply(status, &body)
+}
+
+fn reported() -> RefundReport {
+    RefundReport {
+        status: RefundStatus::Processed,
+        id: Some("rfnd_FP8R8EGjGbPkVb".into()),
+        name: Some(TOKEN.into()),
+        payment_id: "pay_29QQoUBi66xm2f".into(),
+        amount: Paise::new(10_000).unwrap(),
+        speed: Some(Speed::Normal),
+        bank_reference: None,
+        error: None,
+        at: Some(Millis::from_seconds(1_597_078_914)),
+    }
+}
+
+#[test]
+fn giving_money_back() {
+    let g = gateway();
+    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    assert_eq!(
+        give(&[reply(200, &our_refund(&same()))]),
+        (vec!["create_refund"], Ok(reported()))
+    );
+    for (changes, status, speed, bank) in [
+        (
+            json!({"status": "pending", "speed_processed": null}),
+            RefundStatus::Pending,
+            None,
+            None,
+        ),
+        (
+            json!({"status": "queued", "speed_processed": "optimum", "acquirer_data": {}}),
+            RefundStatus::Pending,
+            None,
+            None,
+        ),
+        (
+            json!({"status": "failed", "acquirer_data": []}),
+            RefundStatus::Failed,
+            Some(Speed::Normal),
+            None,
+        ),
+        (
+            json!({"speed_processed": "instant", "acquirer_data": {"rrn": "103608848276"}}),
+            RefundStatus::Processed,
+            Some(Speed::Instant),
+            Some("103608848276"),
+        ),
+        // The documents print answers without the receipt that was sent; the key says whose it is.
+        (
+            json!({"receipt": null, "notes": [], "acquirer_data": {"arn": null, "utr": "U1"}}),
+            RefundStatus::Processed,
+            Some(Speed::Normal),
+            Some("U1"),
+        ),
+    ] {
+        let report = give(&[reply(200, &our_refund(&changes))]).1.unwrap();
+        assert_eq!(
+            (
+                report.status,
+                report.speed,
+                report.bank_reference.as_deref()
+            ),
+            (status, speed, bank),
+            "{changes}"
+        );
+        assert_eq!(report.name.as_deref(), Some(TOKEN));
+    }
+}
+
+#[test]
+fn the_same_refund_asks_with_the_same_bytes_and_key() {
+    let g = gateway();
+    let sent = |request: &RefundRequest| {
+        let call = call(g.refund(request, &[]));
+        (
+            call.headers,
+            String::from_utf8(call.body.unwrap().1).unwrap(),
+        )
+    };
+    let (headers, body) = sent(&refund());
+    assert_eq!(headers, [("X-Refund-Idempotency", TOKEN.to_owned())]);
+    let later = RefundRequest {
+        now: refund().now.plus_seconds(86_400),
+        before: Paise::new(5_000).unwrap(),
+        same_amount_at: Some(refund().now),
+        gateway_refund_id: None,
+        ..refund()
+    };
+    assert_eq!(sent(&later), (headers, body));
+    let instant = RefundRequest {
+        speed: Speed::Instant,
+        reason: Some("x".repeat(400)),
+        ..refund()
+    };
+    let body: Value = serde_json::from_str(&sent(&instant).1).unwrap();
+    assert_eq!(body["speed"], "optimum");
+    assert_eq!(body["notes"]["reason"].as_str().unwrap().len(), 255);
+    let silent = RefundRequest {
+        reason: None,
+        ..refund()
+    };
+    let body: Value = serde_json::from_str(&sent(&silent).1).unwrap();
+    assert_eq!(
+        body["notes"],
+        json!({"chatbill_reference": REFERENCE, "chatbill_refund": TOKEN})
+    );
+}
+
+#[test]
+fn a_refund_that_did_not_go_through_is_sorted_by_what_may_be_done_next() {
+    let g = gateway();
+    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    // Safe to ask again.
+    for answer in [
+        Answer::NotSent("connection refused".into()),
+        error(429, "reply_throttled"),
+        refusal(
+            409,
+            "Another request with the same idempotency key is still in progress.",
+        ),
+        refusal(409, "anything else"),
+    ] {
+        let (calls, result) = give(&[answer]);
+        assert_eq!(calls, ["create_refund"]);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+    // It may have happened.
+    for answer in [
+        lost(),
+        reply(500, &json!({})),
+        refusal(
+            500,
+            "Internal server error - Failed to fetch idempotency record",
+        ),
+        refusal(408, "timeout"),
+        reply(200, &json!({})),
+        reply(200, &our_refund(&json!({"amount": 9_999}))),
+        reply(200, &our_refund(&json!({"payment_id": "pay_other"}))),
+        reply(200, &our_refund(&json!({"currency": "USD"}))),
+        Answer::Reply(HttpReply {
+            status: 504,
+            retry_after: None,
+            body: b"<html>".to_vec(),
+        }),
+    ] {
+        let (calls, result) = give(&[answer]);
+        assert_eq!(calls, ["create_refund"]);
+        assert!(
+            matches!(result, Err(CallError::Unknown { .. })),
+            "{result:?}"
+        );
+    }
+    // A clear no.
+    for (answer, code) in [
+        (
+            refusal(400, "The amount must be at least INR 1.00"),
+            "refund_too_small",
+        ),
+        (error(400, "reply_refund_too_old"), "refund_too_old"),
+        (
+            refusal(400, "_29QQoUBi66xm2f is not a valid id"),
+            "refund_no_payment",
+        ),
+        (
+            refusal(400, "The id provided does not exist"),
+            "refund_no_payment",
+        ),
+        (
+            refusal(400, "extra is/are not required and should not be sent"),
+            "BAD_REQUEST_ERROR",
+        ),
+        (error(401, "reply_bad_key"), "gateway_credentials"),
+        (reply(404, &json!("nothing")), "http_404"),
+    ] {
+        let (calls, result) = give(&[answer]);
+        assert_eq!(calls, ["create_refund"]);
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code: c, .. }) if c == code),
+            "{code}: {result:?}"
+        );
+    }
+}
+
+/// How long Razorpay remembers a key is not documented. What looks like a refusal may be our own refund of before.
+#[test]
+fn a_refusal_that_our_own_refund_may_have_caused_is_looked_into() {
+    let g = gateway();
+    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    let others = || reply(200, &fixture("razorpay/reply_refunds.json"));
+    let ours = || reply(200, &json!({"items": [our_refund(&same())]}));
+    let rejections = [
+        (
+            refusal(
+                400,
+                "The refund amount provided is greater than amount captured",
+            ),
+            "refund_too_large",
+        ),
+        (
+            refusal(400, "The payment has been fully refunded already."),
+            "refund_complete",
+        ),
+    ];
+    for (answer, code) in rejections {
+        let (calls, result) = give(&[answer.clone(), ours()]);
+        assert_eq!(calls, ["create_refund", "list_refunds"]);
+        assert_eq!(result, Ok(reported()));
+        let (_, result) = give(&[answer.clone(), others()]);
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code: c, .. }) if c == code),
+            "{result:?}"
+        );
+        let (_, result) = give(&[answer, lost()]);
+        assert!(
+            matches!(result, Err(CallError::Unknown { .. })),
+            "{result:?}"
+        );
+    }
+    for status in [400, 409] {
+        let other_body = error(status, "reply_refund_other_body");
+        assert_eq!(give(&[other_body.clone(), ours()]).1, Ok(reported()));
+        let (_, result) = give(&[other_body, others()]);
+        assert!(
+            matches!(result, Err(CallError::Unknown { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn what_became_of_a_refund() {
+    let g = gateway();
+    let known = RefundRequest {
+        gateway_refund_id: Some("rfnd_FP8R8EGjGbPkVb".into()),
+        ..refund()
+    };
+    let by_id = |answer: Answer| play(&[answer], |a| g.lookup_refund(&known, a));
+    assert_eq!(
+        by_id(reply(200, &our_refund(&same()))),
+        (vec!["fetch_refund"], Ok(Some(reported())))
+    );
+    for answer in [
+        lost(),
+        Answer::NotSent("x".into()),
+        reply(502, &json!({})),
+        reply(200, &json!({"id": "rfnd_1"})),
+    ] {
+        let (_, result) = by_id(answer);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+    // A refund that was given an id does not vanish: that it is not found must not lead to another one.
+    for (answer, code) in [
+        (
+            refusal(400, "The id provided does not exist"),
+            "BAD_REQUEST_ERROR",
+        ),
+        (
+            reply(200, &our_refund(&json!({"payment_id": "pay_other"}))),
+            "refund_other_payment",
+        ),
+    ] {
+        let (_, result) = by_id(answer);
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code: c, .. }) if c == code),
+            "{result:?}"
+        );
+    }
+
+    let by_name = |answers: &[Answer]| play(answers, |a| g.lookup_refund(&refund(), a));
+    let page = |items: Vec<Value>| reply(200, &json!({"items": items}));
+    let other = our_refund(&json!({"id": "rfnd_other", "receipt": "Receipt No. 31"}));
+    let noted = our_refund(&json!({"receipt": null, "notes": {"chatbill_refund": TOKEN}}));
+    for ours in [our_refund(&same()), noted] {
+        assert_eq!(
+            by_name(&[page(vec![other.clone(), ours])]),
+            (vec!["list_refunds"], Ok(Some(reported())))
+        );
+    }
+    assert_eq!(by_name(&[page(vec![other.clone()])]).1, Ok(None));
+    assert_eq!(by_name(&[no_refunds()]).1, Ok(None));
+    let full = || page(vec![other.clone(); 100]);
+    assert_eq!(
+        by_name(&[full(), page(vec![our_refund(&same())])]).1,
+        Ok(Some(reported()))
+    );
+    let mut skips = Vec::new();
+    for given in 0..5 {
+        skips.push(call(g.lookup_refund(&refund(), &vec![full(); given])).url);
+    }
+    assert!(
+        skips[4].ends_with("/refunds?count=100&skip=400"),
+        "{skips:?}"
+    );
+    // "There is none" is only said when all were seen and ours could be read.
+    for answers in [
+        vec![full(), full(), full(), full(), full()],
+        vec![full(), lost()],
+        vec![lost()],
+        vec![reply(200, &json!({"entity": "collection"}))],
+        vec![page(vec![our_refund(&json!({"amount": "100.00"}))])],
+    ] {
+        let (_, result) = by_name(&answers);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn a_refund_too_small_or_too_late_is_refused_beforehand() {
+    let g = gateway();
+    let faults = |paise: i64, speed: Speed, days: i64| -> Vec<(String, &'static str)> {
+        let request = RefundRequest {
+            amount: Paise::new(paise).unwrap(),
+            speed,
+            now: refund().captured_at.plus_seconds(days * 86_400),
+            ..refund()
+        };
+        g.check_refund(&request)
+            .into_iter()
+            .map(|f| (f.pointer, f.code))
+            .collect()
+    };
+    assert_eq!(faults(100, Speed::Normal, 184), []);
+    assert_eq!(
+        faults(99, Speed::Normal, 185),
+        [
+            ("/amount".into(), "too_small"),
+            ("/speed".into(), "too_old")
+        ]
+    );
+    assert_eq!(faults(1, Speed::Instant, 400), []);
+}
+
+/// A refund's webhook with what finds its bill.
+fn refund_hook(event: &str, notes: &Value, changes: &Value) -> Value {
+    let mut hook = fixture("razorpay/hook_refund_processed.json");
+    hook["event"] = json!(event);
+    hook["payload"]["payment"]["entity"]["notes"] = notes.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        hook["payload"]["refund"]["entity"][name] = value.clone();
+    }
+    hook
+}
+
+#[test]
+fn refunds_are_hints_and_the_event_says_how_they_ended() {
+    let note = json!({"chatbill_reference": REFERENCE});
+    for (event, said, status) in [
+        ("refund.created", "pending", RefundStatus::Pending),
+        ("refund.created", "processed", RefundStatus::Processed),
+        ("refund.speed_changed", "pending", RefundStatus::Pending),
+        ("refund.processed", "pending", RefundStatus::Processed),
+        ("refund.failed", "processed", RefundStatus::Failed),
+    ] {
+        let hook = refund_hook(event, &note, &json!({"status": said, "receipt": TOKEN}));
+        let [
+            Signal::Refund {
+                reference,
+                report,
+                trust,
+            },
+        ] = &signals(&hook)[..]
+        else {
+            panic!("{event}")
+        };
+        assert_eq!(
+            (reference.as_str(), report.status, *trust),
+            (REFERENCE, status, Trust::Hint),
+            "{event}"
+        );
+        assert_eq!(report.name.as_deref(), Some(TOKEN));
+        assert_eq!(report.payment_id, "pay_FPoJKWQQ8lK13n");
+    }
+    // Our refund says itself whose it is, also when the payment has no room for our note.
+    let own = json!({"notes": {"chatbill_reference": REFERENCE, "chatbill_refund": TOKEN}});
+    for payment_notes in [json!([]), json!({"chatbill_reference": "OTHER-1"})] {
+        let hook = refund_hook("refund.processed", &payment_notes, &own);
+        let [
+            Signal::Refund {
+                reference, report, ..
+            },
+        ] = &signals(&hook)[..]
+        else {
+            panic!()
+        };
+        assert_eq!(reference.as_str(), REFERENCE);
+        assert_eq!(report.name.as_deref(), Some(TOKEN));
+    }
+    let unknown = refund_hook("refund.arn_updated", &note, &same());
+    assert!(matches!(&signals(&unknown)[..], [Signal::Ignored(_)]));
+}
+
+#[test]
+fn what_goes_back_without_having_been_captured_is_no_refund() {
+    let note = json!({"chatbill_reference": REFERENCE});
+    let mut hook = refund_hook("refund.processed", &note, &same());
+    hook["payload"]["payment"]["entity"]["captured"] = json!(false);
+    let [Signal::Ignored(why)] = &signals(&hook)[..] else {
+        panic!()
+    };
+    assert_eq!(why, "refund.processed of a payment that was never captured");
+}
+
+#[test]
+fn the_end_of_a_link_is_told_by_the_link_alone() {
+    let mut hook = fixture("razorpay/hook_payment_captured_upi.json");
+    hook["event"] = json!("payment_link.expired");
+    hook["payload"]["payment"]["entity"]["notes"] = json!({"chatbill_reference": REFERENCE});
+    assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_read_or_refused(body: Vec<u8>, header in ".{0,80}") {
+        let g = gateway();
+        let forged = RawWebhook {
+            headers: vec![("x-razorpay-signature".into(), header)],
+            query: vec![],
+            body: body.clone(),
+        };
+        prop_assert!(g.verify(forged).is_err());
+        let verified = g.verify(signed(body)).unwrap();
+        let _ = g.read(&verified);
+    }
+
+    /// Genuine webhooks with one value anywhere replaced by another kind of value.
+    #[test]
+    fn a_webhook_with_one_odd_value_is_read_or_refused(which in 0..5_usize, place: prop::sample::Index, odd in 0..6_usize) {
+        let name = ["payment_link_paid_upi", "order_paid_upi", "refund_processed", "payment_link_expired", "payment_failed_upi"][which];
+        let mut hook = fixture(&format!("razorpay/hook_{name}.json"));
+        let odd = [Value::Null, json!(-1), json!(1.5), json!("\u{0}\u{202e}"), json!([]), json!({"id": {}})][odd].clone();
+        let mut places = Vec::new();
+        walk(&hook, String::new(), &mut places);
+        *hook.pointer_mut(place.get(&places[..]).as_str()).unwrap() = odd;
+        let g = gateway();
+        let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
+        let _ = g.read(&verified);
+    }
+}
+
+fn walk(value: &Value, at: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                walk(value, format!("{at}/{name}"), places);
+            }
+        }
+        Value::Array(items) => {
+            for (n, value) in items.iter().enumerate() {
+                walk(value, format!("{at}/{n}"), places);
+            }
+        }
+        _ => {}
+    }
+    places.push(at);
 }
 
 #[test]
