@@ -244,6 +244,29 @@ mod tests {
         assert!(check(&meta.to_string(), false).is_err() && !schema.is_valid(&meta));
     }
 
+    /// UPI links are for live keys and links only.
+    #[test]
+    fn the_schema_and_the_functions_agree_about_upi_links() {
+        let schema = schema();
+        for (mode, key, good) in [
+            ("payment_link", "rzp_live_1", true),
+            ("payment_link", "rzp_test_1", false),
+            ("payment_gateway", "rzp_live_1", false),
+        ] {
+            let mut document = example();
+            document["payment"]["mode"] = json!(mode);
+            document["payment"]["configuration_name"] = json!("shop-razorpay");
+            document["payment"]["credentials"]["key_id"] = json!(key);
+            document["payment"]["credentials"]["upi_link"] = json!(true);
+            assert_eq!(
+                check(&document.to_string(), false).is_ok(),
+                good,
+                "{mode} {key}"
+            );
+            assert_eq!(schema.is_valid(&document), good, "{mode} {key}");
+        }
+    }
+
     /// The schema is written by hand for editors; what it refuses, the functions refuse too.
     #[test]
     fn the_schema_and_the_functions_agree_about_faults() {
@@ -271,6 +294,8 @@ mod tests {
             ("/payment/gateway", json!("cash")),
             ("/payment/base_url", json!("ftp://x.example")),
             ("/payment/credentials/key_secret", Value::Null),
+            ("/payment/credentials/upi_link", json!("yes")),
+            ("/payment/credentials/upi_link", json!(true)),
             ("/on_captured", json!("shipped")),
             ("/late_payment", json!("keep")),
         ] {
