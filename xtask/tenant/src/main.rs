@@ -295,7 +295,6 @@ mod tests {
             ("/payment/base_url", json!("ftp://x.example")),
             ("/payment/credentials/key_secret", Value::Null),
             ("/payment/credentials/upi_link", json!("yes")),
-            ("/payment/credentials/upi_link", json!(true)),
             ("/on_captured", json!("shipped")),
             ("/late_payment", json!("keep")),
         ] {
