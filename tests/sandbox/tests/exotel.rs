@@ -971,3 +971,178 @@ async fn a_link_in_an_sms_is_paid_at_the_gateway() {
             .contains(&"payment_link.paid".to_owned())
     );
 }
+
+/// The texts that tenants register by copying them, from the document that shows them.
+fn default_texts() -> Vec<(String, String)> {
+    include_str!("../../../docs/providers.md")
+        .lines()
+        .filter(|line| line.contains("{#var#}{#var#}{#var#}") && line.starts_with("| `"))
+        .map(|line| {
+            let mut quoted = line.split('`').skip(1).step_by(2);
+            (
+                quoted.next().unwrap().to_owned(),
+                quoted.next().unwrap().to_owned(),
+            )
+        })
+        .collect()
+}
+
+/// A text with its slots filled; the link has the last three.
+fn filled(text: &str, link: &str) -> String {
+    let (fixed, _) = text.split_once("{#var#}{#var#}{#var#}").unwrap();
+    format!("{}{link}", fixed.replace("{#var#}", "Demo Kirana"))
+}
+
+/// A receipt's short address on the local stack: the emulator's own path, an API's id, the stage and 13 letters.
+const LOCAL_LINK: &str = "http://127.0.0.1:45661/_aws/execute-api/a1b2c3d4e5/local/r/abcdefghijkmn";
+
+#[tokio::test]
+async fn the_default_texts_carry_a_local_short_link() {
+    let texts = default_texts();
+    assert_eq!(texts.len(), 6);
+    let templates: Vec<Value> = (1..)
+        .zip(&texts)
+        .map(|(id, (_, text))| json!({"id": id.to_string(), "text": text}))
+        .collect();
+    let bench = bench(json!({"sms": {"dlt": {
+        "entity_id": "1101", "senders": ["ACMEST"], "templates": templates, "url_hosts": ["127.0.0.1"],
+    }}}))
+    .await;
+    let callback = format!("{}/sms", bench.receiver.url);
+    let longest = format!("{LOCAL_LINK}{}", "x".repeat(90 - LOCAL_LINK.len()));
+    let too_long = format!("{longest}x");
+    let elsewhere = LOCAL_LINK.replace("127.0.0.1", "rzp.io");
+    for (link, code) in [
+        (LOCAL_LINK, "20005"),
+        (longest.as_str(), "20005"),
+        (too_long.as_str(), "23186"),
+        (elsewhere.as_str(), "23083"),
+    ] {
+        for (id, (kind, text)) in (1..).zip(&texts) {
+            let (id, body) = (id.to_string(), filled(text, link));
+            let fields = sms(&[
+                ("Body", &body),
+                ("DltTemplateId", &id),
+                ("StatusCallback", &callback),
+            ]);
+            assert_eq!(bench.exotel_sms(&fields).await.0, 200);
+            bench.settle().await;
+            let report = form(&bench.receiver.got().pop().unwrap().raw);
+            assert_eq!(field(&report, "DetailedStatusCode"), code, "{kind}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_ways_of_an_account_fail_as_planned() {
+    let bench = bench(json!({})).await;
+    let callback = format!("{}/sms", bench.receiver.url);
+    let fault = |fault: Value| bench.control("faults", fault);
+    // A number that is not on WhatsApp still gets an SMS.
+    open_window(&bench).await;
+    bench
+        .control(
+            "customer/phone",
+            json!({"phone": "+919876543210", "whatsapp": false}),
+        )
+        .await;
+    bench.exotel_send(json!([bill("A")])).await;
+    bench.settle().await;
+    assert_eq!(reports(&bench), [30_013]);
+    assert_eq!(bench.exotel_sms(&sms(&[])).await.0, 200);
+    let inbox = bench.look("customer/inbox?phone=919876543210").await;
+    assert_eq!(inbox["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(inbox["messages"][0]["channel"], "sms");
+
+    // Codes of either way, by report.
+    bench
+        .control(
+            "customer/phone",
+            json!({"phone": "+919876543210", "whatsapp": true}),
+        )
+        .await;
+    for (operation, code) in [("send_message", 30_012), ("send_sms", 23_035)] {
+        fault(json!({"vendor": "exotel", "operation": operation, "kind": "async_error", "code": code})).await;
+    }
+    bench.exotel_send(json!([bill("B")])).await;
+    bench
+        .exotel_sms(&sms(&[("StatusCallback", &callback)]))
+        .await;
+    bench.settle().await;
+    assert_eq!(reports(&bench), [30_013, 30_012]);
+    let report = form(&bench.receiver.got().pop().unwrap().raw);
+    assert_eq!(field(&report, "DetailedStatusCode"), "23035");
+
+    // Throttled, with the wait in a header, in the words of each API.
+    fault(json!({"vendor": "exotel", "operation": "send_sms", "kind": "status", "status": 429, "code": 40_402,
+        "headers": {"Retry-After": "7"}}))
+    .await;
+    let (http, answer) = bench.exotel_sms(&sms(&[])).await;
+    assert_eq!(
+        (http, &answer["RestException"]["Code"]),
+        (429, &json!(40_402))
+    );
+
+    // An answer that never comes, before and after the SMS was taken.
+    for (kind, taken) in [("timeout_before", 0), ("timeout_after", 1)] {
+        let before = bench.look("customer/inbox?phone=919876543210").await;
+        let before = before["messages"].as_array().unwrap().len();
+        fault(json!({"vendor": "exotel", "operation": "send_sms", "kind": kind, "delay_ms": 10}))
+            .await;
+        let body = "From=ACMEST&To=%2B919876543210&Body=Dear%20A%2C%20pay%20Rs.1%20at%20x%20-Acme&DltEntityId=1101&DltTemplateId=1107";
+        let headers = [
+            ("authorization", EXOTEL_KEY),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let path = "/exotel/v1/Accounts/acme1/Sms/send.json";
+        let lost = bench
+            .raw("POST", path, &headers, Some(body.to_owned()))
+            .await;
+        assert!(lost.is_err(), "{kind}");
+        let after = bench.look("customer/inbox?phone=919876543210").await;
+        assert_eq!(
+            after["messages"].as_array().unwrap().len(),
+            before + taken,
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_customer_writes_in_every_form_and_replies_follow_their_message() {
+    for (kind, pointer) in [
+        ("incoming_message", "/whatsapp/messages/0/content/text/body"),
+        ("icm", "/whatsapp/messages/0/content/text/body"),
+        ("portal", "/message/text/body"),
+    ] {
+        let bench = bench(json!({"inbound_type": kind})).await;
+        let said = json!({"vendor": "exotel", "phone": "+919876543210", "text": "STOP"});
+        bench.control("customer/message", said.clone()).await;
+        bench.settle().await;
+        let got = bench.receiver.got().pop().unwrap();
+        assert_eq!(got.path, "/exotel");
+        assert_eq!(got.body.pointer(pointer), Some(&json!("STOP")), "{kind}");
+        let message = got
+            .body
+            .pointer("/whatsapp/messages/0")
+            .or_else(|| got.body.get("message"))
+            .unwrap();
+        assert_eq!(message["from"], "+919876543210");
+        assert_eq!(
+            message.get("timestamp").is_some(),
+            kind != "incoming_message"
+        );
+
+        let mut sold = bill("A");
+        sold["status_callback"] = json!(format!("{}/own", bench.receiver.url));
+        let (http, answer) = bench.exotel_send(json!([sold])).await;
+        assert_eq!(result(&answer, 0)["status"], "success", "{http} {answer}");
+        let mut reply = said;
+        reply["reply"] = json!(true);
+        bench.control("customer/message", reply).await;
+        bench.settle().await;
+        let got = bench.receiver.got().pop().unwrap();
+        assert_eq!(got.path, "/own");
+        assert_eq!(got.body.pointer(pointer), Some(&json!("STOP")));
+    }
+}

@@ -839,3 +839,91 @@ async fn an_sms_brings_its_own_callback() {
         .await;
     assert_eq!(http, 400);
 }
+
+#[tokio::test]
+async fn both_ways_of_an_account_fail_as_planned() {
+    let bench = bench(json!({})).await;
+    let fault = |fault: Value| bench.control("faults", fault);
+    let header = ("api-key", "key");
+    let text = [
+        ("to", "919876543210"),
+        ("sender", "ACMEST"),
+        ("type", "TXN"),
+        ("body", "Pay Rs.850 at x -Acme"),
+        ("template_id", "1107"),
+        ("ref_custom", "1:A:invoice.1:2"),
+        ("callback_profile_id", "IN_1"),
+    ];
+    let sms = async || {
+        bench
+            .post_form("/kaleyra/v1/HXIN1/messages", header, &text)
+            .await
+    };
+    // A closed window, then a number that is not on WhatsApp; the SMS arrives.
+    send(&bench, "A").await;
+    open_window(&bench).await;
+    bench
+        .control(
+            "customer/phone",
+            json!({"phone": "+919876543210", "whatsapp": false}),
+        )
+        .await;
+    send(&bench, "B").await;
+    assert_eq!(sms().await.0, 202);
+    bench.settle().await;
+    let codes: Vec<Value> = callbacks(&bench, "message_status")
+        .iter()
+        .map(|callback| callback["code"].clone())
+        .collect();
+    assert_eq!(codes, ["131047", "131026"]);
+    assert_eq!(statuses(&bench), ["failed", "failed"]);
+    let inbox = bench.look("customer/inbox?phone=919876543210").await;
+    assert_eq!(inbox["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(inbox["messages"][0]["channel"], "sms");
+
+    for (planned, word, trace) in [
+        (
+            json!({"status": "NOT-SENT", "trace": "BLACKLIST"}),
+            "NOT-SENT",
+            "BLACKLIST",
+        ),
+        (json!({"status": "EXPIRED"}), "EXPIRED", "MOB-OFF"),
+        (json!({"trace": "nonsense"}), "Undelivered", "MOB-OFF"),
+    ] {
+        fault(json!({"vendor": "kaleyra", "operation": "send_sms", "kind": "async_error", "body": planned})).await;
+        assert_eq!(sms().await.0, 202);
+        bench.settle().await;
+        let report = callbacks(&bench, "sms_status").pop().unwrap();
+        assert_eq!(
+            (&report["status"], &report["trace"]),
+            (&json!(word), &json!(trace))
+        );
+    }
+
+    fault(
+        json!({"vendor": "kaleyra", "operation": "send_sms", "kind": "status", "status": 429,
+        "headers": {"Retry-After": "7"}}),
+    )
+    .await;
+    assert_eq!(sms().await.0, 429);
+}
+
+#[tokio::test]
+async fn a_customer_writes_under_the_page_s_names() {
+    let body = r#"{"event": "inbound", "from": "{from}", "type": "{type}", "body": "{body}", "created_at": "{created_at}"}"#;
+    let bench = Bench::start().await;
+    bench
+        .kaleyra_account(json!({"callback_profiles": [{
+            "id": "IN_2", "url": format!("{}/kaleyra", bench.receiver.url), "body": {"message": body},
+        }]}))
+        .await;
+    let said = json!({"vendor": "kaleyra", "phone": "+919876543210", "text": "STOP"});
+    bench.control("customer/message", said).await;
+    bench.settle().await;
+    let got = bench.receiver.got().pop().unwrap().body;
+    assert_eq!(
+        (&got["from"], &got["body"], &got["type"]),
+        (&json!("919876543210"), &json!("STOP"), &json!("text"))
+    );
+    assert!(got["created_at"].as_str().unwrap().parse::<i64>().is_ok());
+}

@@ -140,7 +140,7 @@ struct Account {
     templates: Vec<Template>,
     #[serde(default)]
     message_answer: MessageAnswer,
-    /// `incoming_message`, as in the traffic, or `icm`, as in the documents.
+    /// `incoming_message`, as in the traffic, `icm`, as in the older pages, or `portal`, the form of the newer ones.
     #[serde(default = "incoming_message")]
     inbound_type: String,
     #[serde(default)]
@@ -509,8 +509,11 @@ impl Vendor for Exotel {
         let account: Account = serde_json::from_value(said.clone())
             .map_err(|error| Refused::invalid(format!("exotel: {error}")))?;
         for (value, words) in [
-            (&account.inbound_type, ["incoming_message", "icm"]),
-            (&account.sms.dnd_word, ["failed_dnd", "failed-dnd"]),
+            (
+                &account.inbound_type,
+                &["incoming_message", "icm", "portal"][..],
+            ),
+            (&account.sms.dnd_word, &["failed_dnd", "failed-dnd"][..]),
         ] {
             if !words.contains(&value.as_str()) {
                 return Err(Refused::invalid(format!(
@@ -1066,15 +1069,53 @@ impl Exotel {
             .phones
             .open_window(&account.account_sid, &phone, desk.now());
         let sid = desk.id(32).to_lowercase();
-        if let Some(url) = account.webhook_url.clone() {
-            let body = json!({"whatsapp": {"messages": [{
-                "callback_type": account.inbound_type,
-                "sid": sid,
-                "from": format!("+{phone}"),
-                "to": account.from,
-                "profile_name": wanted(request, "name").unwrap_or("Pallavi"),
-                "content": {"type": "text", "text": {"body": wanted(request, "text").unwrap_or("Hi")}},
-            }]}});
+        // "If you pass receive messages webhook in send message ... reply messages from users will be triggered to the
+        // respective URL": to the message that is answered. All others go to the account's.
+        let is_reply = request.get("reply").and_then(Value::as_bool) == Some(true);
+        let answered = self
+            .order_of_arrival
+            .iter()
+            .rev()
+            .filter_map(|sid| self.messages.get(sid))
+            .find(|message| message.account == account.account_sid && message.to == phone)
+            .and_then(|message| message.status_callback.clone())
+            .filter(|_| is_reply);
+        if let Some(url) = answered.or_else(|| account.webhook_url.clone()) {
+            let name = wanted(request, "name").unwrap_or("Pallavi");
+            let said = wanted(request, "text").unwrap_or("Hi");
+            let (date, time) = date_and_time(desk.now(), INDIA);
+            let timestamp = format!("{date}T{time}.000+05:30");
+            let body = if account.inbound_type == "portal" {
+                json!({
+                    "event": "incoming_message",
+                    "timestamp": timestamp,
+                    "account_sid": account.account_sid,
+                    "message": {
+                        "id": sid,
+                        "from": format!("+{phone}"),
+                        "to": account.from,
+                        "timestamp": timestamp,
+                        "type": "text",
+                        "text": {"body": said},
+                    },
+                    "contact": {"wa_id": phone, "profile": {"name": name}},
+                })
+            } else {
+                let mut message = json!({
+                    "callback_type": account.inbound_type,
+                    "sid": sid,
+                    "from": format!("+{phone}"),
+                    "to": account.from,
+                    "profile_name": name,
+                    "content": {"type": "text", "text": {"body": said}},
+                });
+                // The older pages make it mandatory; what was seen has none.
+                if let (true, Some(map)) = (account.inbound_type == "icm", message.as_object_mut())
+                {
+                    map.insert("timestamp".to_owned(), timestamp.into());
+                }
+                json!({"whatsapp": {"messages": [message]}})
+            };
             desk.send(draft(
                 &account,
                 "message",

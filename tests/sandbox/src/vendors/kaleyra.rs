@@ -48,7 +48,9 @@ const EVENTS: &[&str] = &[
 /// What a callback's body may name, as `{name}`.
 const VARIABLES: &[&str] = &[
     "amount",
+    "body",
     "channel",
+    "created_at",
     "currency",
     "error",
     "error_code",
@@ -57,6 +59,8 @@ const VARIABLES: &[&str] = &[
     "id",
     "message_id",
     "method",
+    "mobile",
+    "name",
     "offset",
     "payment_config_id",
     "payment_status",
@@ -78,6 +82,29 @@ const VARIABLES: &[&str] = &[
     "transaction_type",
     "type",
     "units",
+    "wanumber",
+];
+
+/// The words and trace codes of SMS reports, for those that are planned.
+const WORDS: &[&str] = &[
+    "SUBMITTED",
+    "DELIVRD",
+    "SENT - NO DLR",
+    "Undelivered",
+    "NOT-SENT",
+    "ENROUTE",
+    "EXPIRED",
+];
+const TRACES: &[&str] = &[
+    "NO-CREDITS",
+    "BLACKLIST",
+    "CON-DND",
+    "TEMPLATE-NOT-FOUND",
+    "OPT-OUT",
+    "INVALID-SUB",
+    "MOB-OFF",
+    "NOTALLOWED",
+    "KYC-NOT-APPROVED",
 ];
 
 /// The body of a callback: one text for all events, or one for each; an event without is not subscribed.
@@ -1055,7 +1082,17 @@ impl Kaleyra {
             if accepted.channel == "sms" {
                 let arrives = self.phones.sms(recipient, accepted.kind == "MKT");
                 let (word, trace) = match planned {
-                    Some(_) => ("Undelivered", "MOB-OFF"),
+                    Some(planned) => {
+                        let said = |name: &str, known: &[&'static str], otherwise| {
+                            let wanted = wanted(&planned, name).unwrap_or_default();
+                            let found = known.iter().find(|known| **known == wanted);
+                            found.copied().unwrap_or(otherwise)
+                        };
+                        (
+                            said("status", WORDS, "Undelivered"),
+                            said("trace", TRACES, "MOB-OFF"),
+                        )
+                    }
                     None => sms_end(account, &accepted, template.as_deref(), arrives),
                 };
                 if desk.settings.delivery_reports || word != "DELIVRD" {
@@ -1173,20 +1210,25 @@ impl Kaleyra {
             .callback_profiles
             .first()
             .map(|profile| Target::Profile(profile.id.clone()));
+        let name = wanted(request, "name").unwrap_or("Pallavi").to_owned();
+        let said = wanted(request, "text").unwrap_or("Hi").to_owned();
         let variables = [
             ("event", "incoming_message".to_owned()),
             ("channel", "WhatsApp".to_owned()),
             ("type", "text".to_owned()),
             ("id", id.clone()),
             ("message_id", id.clone()),
-            ("from", phone),
             ("to", digits_of(&account.from)),
-            (
-                "profile_name",
-                wanted(request, "name").unwrap_or("Pallavi").to_owned(),
-            ),
-            ("text", wanted(request, "text").unwrap_or("Hi").to_owned()),
+            ("profile_name", name.clone()),
+            ("text", said.clone()),
             ("timestamp", desk.now().to_string()),
+            // "Create Callback Profile for Incoming WhatsApp Messages".
+            ("name", name),
+            ("body", said),
+            ("created_at", desk.now().to_string()),
+            ("wanumber", digits_of(&account.from)),
+            ("mobile", phone.clone()),
+            ("from", phone),
         ];
         emit(&account, target.as_ref(), "message", &variables, desk);
         Ok(Outcome::Done(json!({"id": id, "window_until": until})))
