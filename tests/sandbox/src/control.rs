@@ -98,6 +98,15 @@ fn now(
                 .collect();
             Ok(json!({"phone": phone, "messages": messages}))
         }
+        ("POST", ["refunds"]) => {
+            let name = text(request, "vendor")?;
+            let World { desk, vendors, .. } = world;
+            let vendor = vendors
+                .iter_mut()
+                .find(|vendor| vendor.name() == name)
+                .ok_or_else(|| Refused::invalid(format!("no vendor is called {name:?}")))?;
+            vendor.refund_in_dashboard(request, desk)
+        }
         ("POST", ["refunds", id]) => {
             let status = text(request, "status")?;
             let speed = request.get("speed").and_then(Value::as_str);

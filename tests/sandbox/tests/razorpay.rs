@@ -475,6 +475,10 @@ async fn refunds_never_exceed_the_payment() {
             "The amount must be at least INR 1.00",
         ),
         (
+            json!({"amount": 0, "speed": "optimum"}),
+            "The amount must be at least INR 1.00",
+        ),
+        (
             json!({"amount": 100, "speed": "instant"}),
             "is \"instant\", must be one of [\"normal\", \"optimum\"]",
         ),
@@ -541,16 +545,32 @@ async fn a_refund_key_makes_one_refund() {
     assert_eq!(
         (status, description(&answer)),
         (
-            400,
+            409,
             "Different request with the same idempotency key has already been processed."
         )
     );
-    for bad in ["short", "has spaces in it", "has.a.dot.in.it"] {
-        let (status, _) = bench
+    for (bad, wanted) in [
+        ("short", "at least 10 characters"),
+        ("has spaces in it", "must only contain alphanumeric"),
+        ("has.a.dot.in.it", "must only contain alphanumeric"),
+    ] {
+        let (status, answer) = bench
             .razorpay_with("POST", &path, &[("x-refund-idempotency", bad)], None)
             .await;
         assert_eq!(status, 400, "{bad}");
+        assert!(description(&answer).contains(wanted), "{answer}");
     }
+    // While the first is in flight.
+    let fault = json!({"vendor": "razorpay", "operation": "create_refund", "kind": "status", "status": 409});
+    bench.control("faults", fault).await;
+    let (status, answer) = bench.razorpay_with("POST", &path, &key, None).await;
+    assert_eq!(
+        (status, description(&answer)),
+        (
+            409,
+            "Another request with the same idempotency key is still in progress."
+        )
+    );
 }
 
 #[tokio::test]
@@ -582,6 +602,201 @@ async fn a_pending_refund_ends_by_control() {
             .events()
             .contains(&"refund.failed".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_refund_of_the_dashboard_is_one_like_any_other() {
+    let bench = Bench::start().await;
+    let id = paid(&bench, "INV-1").await;
+    let asked = |amount: i64| json!({"vendor": "razorpay", "payment_id": id, "amount": amount, "notes": {"comment": "torn"}});
+    let made = bench.control("refunds", asked(20_000)).await;
+    assert_eq!(
+        (made["amount"].as_i64(), made["receipt"].as_str()),
+        (Some(20_000), None)
+    );
+    assert_eq!(made["status"], "processed");
+    let (_, all) = bench
+        .razorpay("GET", &format!("/v1/payments/{id}/refunds"), None)
+        .await;
+    assert_eq!(all["items"], json!([made]));
+    for (request, wanted) in [
+        (asked(30_001), (409, "not_refundable")),
+        (asked(99), (400, "invalid")),
+        (
+            json!({"vendor": "razorpay", "payment_id": "pay_1"}),
+            (404, "not_found"),
+        ),
+        (json!({"vendor": "razorpay"}), (400, "invalid")),
+        (
+            json!({"vendor": "meta", "payment_id": id}),
+            (404, "not_found"),
+        ),
+    ] {
+        let (status, code) = bench.control_refused("refunds", request).await;
+        assert_eq!((status, code.as_str()), wanted);
+    }
+    bench.settle().await;
+    assert_eq!(
+        bench.receiver.events()[4..],
+        ["refund.created", "refund.processed"]
+    );
+}
+
+#[tokio::test]
+async fn refunds_may_take_their_time() {
+    let bench = Bench::start().await;
+    bench
+        .register(json!({"refund_seconds": 3600}), json!({}))
+        .await;
+    let id = paid(&bench, "INV-1").await;
+    let (_, refund) = bench
+        .razorpay("POST", &format!("/v1/payments/{id}/refund"), None)
+        .await;
+    assert_eq!(refund["status"], "pending");
+    let path = format!("/v1/refunds/{}", refund["id"].as_str().unwrap());
+    bench
+        .control("clock", json!({"advance_seconds": 3599}))
+        .await;
+    let (_, refund) = bench.razorpay("GET", &path, None).await;
+    assert_eq!(refund["status"], "pending");
+    bench.control("clock", json!({"advance_seconds": 1})).await;
+    let (_, refund) = bench.razorpay("GET", &path, None).await;
+    assert_eq!(refund["status"], "processed");
+    bench.settle().await;
+    assert_eq!(bench.receiver.events().last().unwrap(), "refund.processed");
+}
+
+#[tokio::test]
+async fn an_attempt_that_failed_may_succeed_days_later() {
+    let bench = Bench::start().await;
+    let link = bench.link("INV-1").await;
+    let failed = bench
+        .control("customer/fail", json!({"link": link["id"]}))
+        .await;
+    bench
+        .control("clock", json!({"advance_seconds": 8 * 86_400}))
+        .await;
+    let request = json!({"link": link["id"], "payment_id": failed["payment_id"], "late": true});
+    let paid = bench.control("customer/pay", request.clone()).await;
+    assert_eq!(paid["payment_id"], failed["payment_id"]);
+    let path = format!("/v1/payments/{}", paid["payment_id"].as_str().unwrap());
+    let (_, payment) = bench.razorpay("GET", &path, None).await;
+    assert_eq!(
+        (payment["status"].as_str(), payment["error_code"].as_str()),
+        (Some("captured"), None)
+    );
+    let (status, code) = bench.control_refused("customer/pay", request).await;
+    assert_eq!((status, code.as_str()), (409, "not_capturable"));
+    let other = json!({"link": link["id"], "payment_id": "pay_1", "late": true});
+    assert_eq!(bench.control_refused("customer/pay", other).await.0, 404);
+    bench.settle().await;
+    let events = bench.receiver.events();
+    let after_failure: Vec<_> = events
+        .iter()
+        .skip_while(|event| *event != "payment.failed")
+        .filter(|event| *event != "payment_link.expired")
+        .collect();
+    assert_eq!(
+        after_failure[..4],
+        [
+            "payment.failed",
+            "payment.authorized",
+            "payment.captured",
+            "order.paid"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_captures_goes_back_by_itself() {
+    let bench = Bench::start().await;
+    let authorized = |reference: &'static str| {
+        let bench = &bench;
+        async move {
+            let link = bench.link(reference).await;
+            let request = json!({"link": link["id"], "authorize_only": true});
+            (link, bench.control("customer/pay", request).await)
+        }
+    };
+    let (_, forgotten) = authorized("INV-1").await;
+    let (link, remembered) = authorized("INV-2").await;
+    let request = json!({"link": link["id"], "payment_id": remembered["payment_id"]});
+    bench.control("customer/pay", request).await;
+    bench
+        .control("clock", json!({"advance_seconds": 3 * 86_400}))
+        .await;
+    for (payment, status, captured, refunds) in [
+        (&forgotten, "refunded", false, 1),
+        (&remembered, "captured", true, 0),
+    ] {
+        let path = format!("/v1/payments/{}", payment["payment_id"].as_str().unwrap());
+        let (_, shown) = bench.razorpay("GET", &path, None).await;
+        assert_eq!(
+            (shown["status"].as_str(), shown["captured"].as_bool()),
+            (Some(status), Some(captured))
+        );
+        let (_, all) = bench
+            .razorpay("GET", &format!("{path}/refunds"), None)
+            .await;
+        assert_eq!(all["count"], refunds);
+    }
+    bench.settle().await;
+    let refund = bench
+        .receiver
+        .got()
+        .into_iter()
+        .find(|got| got.body["event"] == "refund.processed")
+        .unwrap();
+    assert_eq!(
+        refund.body["payload"]["payment"]["entity"]["captured"],
+        false
+    );
+}
+
+#[tokio::test]
+async fn a_upi_link_is_for_live_accounts_and_upi_apps() {
+    let bench = Bench::start().await;
+    let account = json!({"razorpay": {"key_id": "rzp_live_shop", "key_secret": "key_secret_live"}});
+    bench.control("accounts", account).await;
+    // rzp_live_shop:key_secret_live
+    let key = [(
+        "authorization",
+        "Basic cnpwX2xpdmVfc2hvcDprZXlfc2VjcmV0X2xpdmU=",
+    )];
+    let wanted = |more: Value| {
+        let mut body =
+            json!({"amount": 50_000, "currency": "INR", "upi_link": true, "reference_id": "INV-1"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    let make = |more: Value| {
+        let (bench, body) = (&bench, wanted(more).to_string());
+        async move {
+            let path = format!("/razorpay{LINKS}");
+            let (status, text) = bench.raw("POST", &path, &key, Some(body)).await.unwrap();
+            (status, serde_json::from_str::<Value>(&text).unwrap())
+        }
+    };
+    let (status, answer) = make(json!({"accept_partial": true})).await;
+    assert_eq!(
+        (status, description(&answer)),
+        (400, "partial payment not supported in upi link")
+    );
+    let (status, link) = make(json!({})).await;
+    assert_eq!((status, link["upi_link"].as_bool()), (200, Some(true)));
+    let (status, code) = bench
+        .control_refused(
+            "customer/pay",
+            json!({"link": link["id"], "method": "card"}),
+        )
+        .await;
+    assert_eq!((status, code.as_str()), (409, "upi_only"));
+    let paid = bench
+        .control("customer/pay", json!({"link": link["id"]}))
+        .await;
+    assert_eq!(paid["status"], "captured");
 }
 
 #[tokio::test]

@@ -128,6 +128,15 @@ pub(crate) trait Vendor: Send {
         desk: &mut Desk,
     ) -> Result<Value, Refused>;
 
+    /// A refund made by hand where the merchant looks at payments, for vendors that have such a place.
+    fn refund_in_dashboard(
+        &mut self,
+        _request: &Value,
+        _desk: &mut Desk,
+    ) -> Result<Value, Refused> {
+        Err(Refused::unknown("no such payment"))
+    }
+
     /// A webhook to one of its accounts with any body, signed rightly unless a signature is given.
     fn forge(
         &self,

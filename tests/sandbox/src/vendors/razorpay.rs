@@ -22,6 +22,8 @@ const EARLIEST_EXPIRY: i64 = 15 * 60;
 const LATEST_EXPIRY: i64 = 184 * 24 * 60 * 60;
 /// "Normal refund is not possible for a payment which is more than 6 months old" (Create a Normal Refund, `status`).
 const REFUNDABLE: i64 = LATEST_EXPIRY;
+/// "Payments not `captured` by you within 3 days" are given back (Payment Capture Settings).
+const CAPTURABLE: i64 = 3 * 24 * 60 * 60;
 /// "The amount must be at least INR 1.00" (Create a Normal Refund, Errors; the same for orders).
 const LEAST_PAISE: i64 = 100;
 
@@ -97,6 +99,9 @@ struct Account {
     events: Option<Vec<String>>,
     #[serde(default)]
     refunds: RefundsEnd,
+    /// How long they take to end, by the sandbox's clock.
+    #[serde(default)]
+    refund_seconds: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +218,10 @@ pub(crate) struct Razorpay {
     orders: HashMap<String, Order>,
     payments: HashMap<String, Payment>,
     refunds: HashMap<String, Refund>,
+    /// Refunds under way: when each ends, and how.
+    endings: BTreeSet<(i64, String, &'static str)>,
+    /// Authorised payments: when each is given back if nobody captures it.
+    uncaptured: BTreeSet<(i64, String)>,
     keys: HashMap<(String, String), Used>,
 }
 
@@ -378,6 +387,11 @@ impl Vendor for Razorpay {
                 "BAD_REQUEST_ERROR",
                 "Request failed. Please try after sometime.",
             ),
+            // "Create a Normal Refund (Idempotent Request)", errors.
+            409 => (
+                "BAD_REQUEST_ERROR",
+                "Another request with the same idempotency key is still in progress.",
+            ),
             502 | 504 => ("GATEWAY_ERROR", "The gateway request timed out"),
             500..=599 => (
                 "SERVER_ERROR",
@@ -399,6 +413,27 @@ impl Vendor for Razorpay {
 
     fn tick(&mut self, desk: &mut Desk) {
         let now = desk.now();
+        while let Some((at, id, status)) = self.endings.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.endings.pop_first();
+            if self
+                .refunds
+                .get(&id)
+                .is_some_and(|refund| refund.status == "pending")
+            {
+                self.end_refund(&id, status, desk);
+                self.tell_refund(&id, desk);
+            }
+        }
+        while let Some((at, id)) = self.uncaptured.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.uncaptured.pop_first();
+            self.give_back(&id, desk);
+        }
         while let Some((at, id)) = self.expiries.first().cloned() {
             if at > now {
                 break;
@@ -454,6 +489,10 @@ impl Vendor for Razorpay {
             .get(&id)
             .cloned()
             .ok_or_else(|| Refused::unknown(format!("no link {id:?}")))?;
+        // A UPI link opens UPI apps and nothing else ("UPI Payment Links").
+        if link.upi_link && wanted(request, "method").is_some_and(|method| method != "upi") {
+            return Err(Refused::conflict("upi_only", "the link takes UPI only"));
+        }
         let late = request.get("late") == Some(&Value::Bool(true));
         if !matches!(link.status, "created" | "partially_paid") && !late {
             return Err(Refused::conflict(
@@ -580,6 +619,36 @@ impl Vendor for Razorpay {
         self.end_refund(id, status, desk);
         self.tell_refund(id, desk);
         Ok(self.refunds.get(id).map(show_refund).unwrap_or_default())
+    }
+
+    /// "Issue Refunds" from the dashboard: no key, and neither receipt nor notes but those the merchant types in.
+    fn refund_in_dashboard(&mut self, request: &Value, desk: &mut Desk) -> Result<Value, Refused> {
+        let id = wanted(request, "payment_id")
+            .ok_or_else(|| Refused::invalid("payment_id is missing"))?;
+        let payment = self
+            .payments
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Refused::unknown(format!("no payment {id:?}")))?;
+        let account = self
+            .accounts
+            .get(&payment.account)
+            .cloned()
+            .ok_or_else(|| Refused::unknown("the payment's account is gone"))?;
+        let body: Map<String, Value> = ["amount", "speed", "receipt", "notes"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), request.get(name)?.clone())))
+            .collect();
+        let asked = read_refund(&Value::Object(body))
+            .map_err(|problem| Refused::invalid(format!("{problem:?}")))?;
+        let amount = refundable(&payment, &asked)
+            .map_err(|(description, _)| Refused::conflict("not_refundable", description))?;
+        let refund = self.start_refund(&account, &payment, amount, asked, desk);
+        Ok(self
+            .refunds
+            .get(&refund)
+            .map(show_refund)
+            .unwrap_or_default())
     }
 
     fn forge(
@@ -911,22 +980,29 @@ impl Razorpay {
             None => None,
             Some(key) => {
                 // "at least 10 character long and can contain alphabets, numbers, hyphens and underscores only"
-                let fits = key.len() >= 10
-                    && key
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-                if !fits {
+                if key.len() < 10 {
                     return Err(Box::new(
-                        bad("The idempotency key is invalid.").about(reference),
+                        bad("The idempotency key must be at least 10 characters long.")
+                            .about(reference),
                     ));
+                }
+                let fits = key
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+                if !fits {
+                    let why = "The idempotency key must only contain alphanumeric characters, underscores, and hyphens";
+                    return Err(Box::new(bad(why).about(reference)));
                 }
                 Some((account.key_id.clone(), key.to_owned()))
             }
         };
         if let Some(used) = key.as_ref().and_then(|key| self.keys.get(key)) {
             if used.payment_id != id || used.body != body {
+                // The table of errors says 409, the text before it "rejected as a `BAD_REQUEST`".
                 return Err(Box::new(
-                    bad(
+                    plain_error(
+                        409,
+                        "BAD_REQUEST_ERROR",
                         "Different request with the same idempotency key has already been processed.",
                     )
                     .about(reference),
@@ -937,36 +1013,40 @@ impl Razorpay {
         }
         let wanted = read_refund(&body)
             .map_err(|problem| Box::new(refund_problem(problem).about(&reference)))?;
-        let refuse =
-            |description: &str, field| Box::new(error(400, description, field).about(&reference));
-        if !payment.captured {
-            return Err(refuse(
-                "The payment status should be captured for action to be taken",
-                None,
-            ));
+        let amount = refundable(&payment, &wanted).map_err(|(description, field)| {
+            Box::new(error(400, description, field).about(&reference))
+        })?;
+        let refund_id = self.start_refund(account, &payment, amount, wanted, desk);
+        if let Some(key) = key {
+            self.keys.insert(
+                key,
+                Used {
+                    payment_id: id.to_owned(),
+                    body,
+                    refund: refund_id.clone(),
+                },
+            );
         }
-        let left = payment.amount.saturating_sub(payment.amount_refunded);
-        if left == 0 {
-            return Err(refuse("The payment has been fully refunded already", None));
-        }
-        let amount = wanted.amount.unwrap_or(left);
-        if amount > left {
-            return Err(refuse(
-                "The refund amount provided is greater than amount captured",
-                Some("amount"),
-            ));
-        }
-        if amount < LEAST_PAISE {
-            return Err(refuse(
-                "The amount must be at least INR 1.00",
-                Some("amount"),
-            ));
-        }
+        let shown = self.refunds.get(&refund_id).map(show_refund);
+        Ok(Answer::json(200, &shown.unwrap_or_default()).about(reference))
+    }
+
+    /// A refund comes into being and ends as its account's refunds do; gives its id.
+    fn start_refund(
+        &mut self,
+        account: &Account,
+        payment: &Payment,
+        amount: i64,
+        wanted: WantedRefund,
+        desk: &mut Desk,
+    ) -> String {
+        let now = desk.now();
         let is_too_old =
-            wanted.speed == "normal" && desk.now().saturating_sub(payment.created_at) > REFUNDABLE;
+            wanted.speed == "normal" && now.saturating_sub(payment.created_at) > REFUNDABLE;
+        let id = format!("rfnd_{}", desk.id(14));
         let refund = Refund {
             account: account.key_id.clone(),
-            id: format!("rfnd_{}", desk.id(14)),
+            id: id.clone(),
             payment_id: payment.id.clone(),
             amount,
             status: "pending",
@@ -979,36 +1059,61 @@ impl Razorpay {
             receipt: wanted.receipt,
             notes: wanted.notes,
             arn: Value::Null,
-            created_at: desk.now(),
+            created_at: now,
         };
-        let refund_id = refund.id.clone();
-        if let Some(payment) = self.payments.get_mut(id) {
+        if let Some(payment) = self.payments.get_mut(&payment.id) {
             payment.amount_refunded = payment.amount_refunded.saturating_add(amount);
-            payment.refunds.push(refund_id.clone());
+            payment.refunds.push(id.clone());
             mark_refunded(payment);
         }
-        self.refunds.insert(refund_id.clone(), refund);
-        if let Some(key) = key {
-            self.keys.insert(
-                key,
-                Used {
-                    payment_id: id.to_owned(),
-                    body,
-                    refund: refund_id.clone(),
-                },
-            );
-        }
-        self.emit_refund(&refund_id, "refund.created", desk);
-        match account.refunds {
-            RefundsEnd::Processed if !is_too_old => {
-                self.end_refund(&refund_id, "processed", desk);
+        self.refunds.insert(id.clone(), refund);
+        self.emit_refund(&id, "refund.created", desk);
+        let end = match account.refunds {
+            RefundsEnd::Processed if !is_too_old => Some("processed"),
+            RefundsEnd::Pending if !is_too_old => None,
+            _ => Some("failed"),
+        };
+        match end {
+            Some(end) if account.refund_seconds > 0 => {
+                let at = now.saturating_add(account.refund_seconds);
+                self.endings.insert((at, id.clone(), end));
             }
-            RefundsEnd::Pending if !is_too_old => {}
-            _ => self.end_refund(&refund_id, "failed", desk),
+            Some(end) => self.end_refund(&id, end, desk),
+            None => {}
         }
-        self.tell_refund(&refund_id, desk);
-        let shown = self.refunds.get(&refund_id).map(show_refund);
-        Ok(Answer::json(200, &shown.unwrap_or_default()).about(reference))
+        self.tell_refund(&id, desk);
+        id
+    }
+
+    /// Nobody captured it in time: it goes back by itself, and `captured` stays false.
+    fn give_back(&mut self, payment_id: &str, desk: &mut Desk) {
+        let Some(payment) = self
+            .payments
+            .get_mut(payment_id)
+            .filter(|payment| payment.status == "authorized")
+        else {
+            return;
+        };
+        let id = format!("rfnd_{}", desk.id(14));
+        payment.amount_refunded = payment.amount;
+        payment.status = "refunded";
+        payment.refunds.push(id.clone());
+        let refund = Refund {
+            account: payment.account.clone(),
+            id: id.clone(),
+            payment_id: payment.id.clone(),
+            amount: payment.amount,
+            status: "pending",
+            speed_requested: "normal".to_owned(),
+            speed_processed: "normal",
+            receipt: Value::Null,
+            notes: json!([]),
+            arn: Value::Null,
+            created_at: desk.now(),
+        };
+        self.refunds.insert(id.clone(), refund);
+        self.emit_refund(&id, "refund.created", desk);
+        self.end_refund(&id, "processed", desk);
     }
 
     fn get_refund(&self, account: &Account, id: &str) -> Reply {
@@ -1270,18 +1375,26 @@ impl Razorpay {
         if wanted_amount(link, request) <= 0 {
             return Err(Refused::invalid("amount must be positive"));
         }
-        let mut payment = self.attempt(link, request, desk);
-        payment.status = "authorized";
-        self.payments.insert(payment.id.clone(), payment.clone());
-        let authorized = json!({"payment": {"entity": self.show_payment(&payment)}});
-        self.emit(
-            &link.account,
-            "payment.authorized",
-            &["payment"],
-            authorized,
-            &link.reference_id,
-            desk,
-        );
+        let mut payment = match wanted(request, "payment_id") {
+            Some(id) => self.earlier(link, id)?,
+            None => self.attempt(link, request, desk),
+        };
+        if payment.status != "authorized" {
+            payment.status = "authorized";
+            payment.error = None;
+            self.payments.insert(payment.id.clone(), payment.clone());
+            self.uncaptured
+                .insert((now.saturating_add(CAPTURABLE), payment.id.clone()));
+            let authorized = json!({"payment": {"entity": self.show_payment(&payment)}});
+            self.emit(
+                &link.account,
+                "payment.authorized",
+                &["payment"],
+                authorized,
+                &link.reference_id,
+                desk,
+            );
+        }
         let left = link.amount.saturating_sub(link.amount_paid);
         let is_partial = link.accept_partial && payment.amount < left;
         let was_open = matches!(link.status, "created" | "partially_paid");
@@ -1312,6 +1425,22 @@ impl Razorpay {
             "vendor": "razorpay", "payment_id": payment.id, "order_id": payment.order_id, "payment_link_id": link.id,
             "reference_id": link.reference_id, "amount": payment.amount, "status": payment.status, "redirect": redirect,
         })))
+    }
+
+    /// "Late authorisation": an attempt that failed, or was only authorised, succeeds after all.
+    fn earlier(&self, link: &Link, id: &str) -> Result<Payment, Refused> {
+        let payment = self
+            .payments
+            .get(id)
+            .filter(|payment| payment.link == link.id)
+            .ok_or_else(|| Refused::unknown(format!("the link has no payment {id:?}")))?;
+        match payment.status {
+            "failed" | "authorized" => Ok(payment.clone()),
+            status => Err(Refused::conflict(
+                "not_capturable",
+                format!("the payment is {status}"),
+            )),
+        }
     }
 
     fn emit_capture(
@@ -1582,6 +1711,31 @@ impl Razorpay {
     }
 }
 
+/// How much a refund gives back, or what is said and of which field when it cannot.
+fn refundable(
+    payment: &Payment,
+    wanted: &WantedRefund,
+) -> Result<i64, (&'static str, Option<&'static str>)> {
+    if !payment.captured {
+        return Err((
+            "The payment status should be captured for action to be taken",
+            None,
+        ));
+    }
+    let left = payment.amount.saturating_sub(payment.amount_refunded);
+    if left == 0 {
+        return Err(("The payment has been fully refunded already", None));
+    }
+    let amount = wanted.amount.unwrap_or(left);
+    if amount > left {
+        return Err((
+            "The refund amount provided is greater than amount captured",
+            Some("amount"),
+        ));
+    }
+    Ok(amount)
+}
+
 /// A fully refunded payment is `refunded` ("Payment states"); `captured` stays true.
 fn mark_refunded(payment: &mut Payment) {
     payment.status = if payment.amount_refunded >= payment.amount {
@@ -1749,7 +1903,13 @@ struct WantedRefund {
 fn read_refund(body: &Value) -> Result<WantedRefund, Problem> {
     let fields = Fields::of(body, "", &["amount", "speed", "notes", "receipt"])?;
     let amount = fields.integer("amount")?;
-    if amount.is_some_and(|amount| amount < LEAST_PAISE) {
+    // `instant` is a word of the answer (`speed_processed`), not of the request.
+    let speed = fields
+        .word("speed", &["normal", "optimum"])?
+        .unwrap_or("normal");
+    // "Refund amounts of ₹1 or lower are now supported" (Create an Instant Refund).
+    let least = if speed == "optimum" { 1 } else { LEAST_PAISE };
+    if amount.is_some_and(|amount| amount < least) {
         return Err(Problem::value(
             "amount",
             "The amount must be at least INR 1.00",
@@ -1757,11 +1917,7 @@ fn read_refund(body: &Value) -> Result<WantedRefund, Problem> {
     }
     Ok(WantedRefund {
         amount,
-        // `instant` is a word of the answer (`speed_processed`), not of the request.
-        speed: fields
-            .word("speed", &["normal", "optimum"])?
-            .unwrap_or("normal")
-            .to_owned(),
+        speed: speed.to_owned(),
         receipt: fields.text("receipt", 40)?.map_or(Value::Null, Value::from),
         notes: fields
             .pairs("notes", 15, 256)?
