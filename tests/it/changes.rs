@@ -88,6 +88,7 @@ async fn append(chain: &Chain, attempt: u32, events: Vec<chatbill_domain::event:
         once: Some(Once::attempt(&MessageKey::Invoice(1), attempt)),
         events,
         expect: None,
+        at_most: None,
         due: Due::Keep,
     };
     let key = builders::key("acme", "BM345A-12");

@@ -129,6 +129,7 @@ impl World {
                 let links: Vec<&Value> = s.link.iter().collect();
                 reply(200, &json!({"payment_links": links}))
             }
+            (Method::Get, "razorpay.list_refunds") => reply(200, &json!({"entity": "collection", "count": 0, "items": []})),
             (Method::Get, _) => match &s.link {
                 Some(link) => reply(200, link),
                 None => reply(400, &json!({"error": {"code": "BAD_REQUEST_ERROR", "description": "The id provided does not exist"}})),

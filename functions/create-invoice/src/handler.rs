@@ -56,7 +56,7 @@ where
         api::authenticate(&ports.tenants, request.headers(), Scope::Invoices).await?;
     let document =
         json::parse(api::body(&request)?).map_err(|fault| ApiError::invalid(vec![fault]))?;
-    let idempotency_key = idempotency_key(&request)?;
+    let idempotency_key = api::idempotency_key(&request)?;
     let name = || match &idempotency_key {
         Some(key) => reference(&sha256(format!("{}\n{key}", tenant.id).as_bytes())),
         None => reference(&sha256(&ports.random.bytes())),
@@ -95,20 +95,6 @@ fn device(request: &Request) -> Option<Device> {
         ip: context.identity.source_ip.clone()?,
         user_agent: context.identity.user_agent.clone()?,
     })
-}
-
-/// The `Idempotency-Key` header: 1 to 255 visible characters.
-fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
-    let Some(value) = request.headers().get("idempotency-key") else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(text) if (1..=255).contains(&text.trim().len()) => Ok(Some(text.trim().to_owned())),
-        _ => Err(ApiError::bad_request(
-            "invalid_idempotency_key",
-            "Idempotency-Key must have 1 to 255 visible characters",
-        )),
-    }
 }
 
 /// A reference made from a hash: 20 letters and digits, none easily mistaken for another.

@@ -1,39 +1,222 @@
-//! Refunds. Who asks is checked and the order must exist; the refund itself is answered with 501 until it is built.
+//! Refunds of one order: checks who asks and what for, then leaves the rest to the use case.
 
+use chatbill_domain::fault::Fault;
+use chatbill_domain::flows::apply_webhook::Askable;
+use chatbill_domain::flows::read_order::{refund_view, refunds_view, view};
+use chatbill_domain::flows::refund::{Deps, RefundError, refund, settle};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
-use chatbill_domain::ports::{OrderStore, Tenants};
-use chatbill_domain::tenant::Scope;
+use chatbill_domain::json;
+use chatbill_domain::payment::Speed;
+use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Tenants};
+use chatbill_domain::refund::{Ask, RefundState};
+use chatbill_domain::signature::sha256;
+use chatbill_domain::tenant::{Scope, Tenant};
 use chatbill_runtime::api::{self, ApiError};
-use lambda_http::http::Method;
+use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 
 /// What the function works with.
-pub(crate) struct Ports<S, T> {
+pub(crate) struct Ports<S, Q, T, H, C, R> {
     pub(crate) store: S,
+    pub(crate) queue: Q,
     pub(crate) tenants: T,
+    pub(crate) http: H,
+    pub(crate) clock: C,
+    pub(crate) random: R,
 }
 
-/// `POST` and `GET /invoices/{reference_id}/refunds`
-pub(crate) async fn handle<S: OrderStore, T: Tenants>(
-    ports: &Ports<S, T>,
+/// `POST` and `GET /invoices/{reference_id}/refunds`, `POST /invoices/{reference_id}/settle`. Routes from the end of the path.
+pub(crate) async fn handle<S, Q, T, H, C, R>(
+    ports: &Ports<S, Q, T, H, C, R>,
     request: Request,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, ApiError>
+where
+    S: OrderStore,
+    Q: Queue,
+    T: Tenants,
+    H: HttpSend,
+    C: Clock,
+    R: Random,
+{
     let segments = api::segments(&request);
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let [.., "invoices", reference, "refunds"] = path.as_slice() else {
+    let [.., "invoices", reference, part @ ("refunds" | "settle")] = path.as_slice() else {
         return Err(ApiError::not_found("there is no such path"));
     };
-    if request.method() != Method::POST && request.method() != Method::GET {
+    let reads = request.method() == Method::GET && *part == "refunds";
+    if !reads && request.method() != Method::POST {
         return Err(ApiError::method_not_allowed());
     }
-    let (tenant, _) = api::authenticate(&ports.tenants, request.headers(), Scope::Refunds).await?;
-    let missing = || ApiError::not_found("there is no order with this reference_id");
-    let reference = ReferenceId::parse(*reference).map_err(|_| missing())?;
+    let (tenant, by) = api::authenticate(&ports.tenants, request.headers(), Scope::Refunds).await?;
+    let reference = ReferenceId::parse(*reference).map_err(|_| no_such_order())?;
     let key = OrderKey::new(tenant.id.clone(), reference);
-    ports.store.load(&key).await?.ok_or_else(missing)?;
-    Err(ApiError::not_implemented(
-        "refunds are not offered yet; refund in the gateway's dashboard",
-    ))
+    if reads {
+        let order = ports.store.load(&key).await?.ok_or_else(no_such_order)?;
+        return Ok(api::json_response(StatusCode::OK, &refunds_view(&order)));
+    }
+    if *part == "settle" {
+        let (payment_id, accept) = settle_body(api::body(&request)?)?;
+        let order = settle(&deps(ports), &key, &payment_id, accept, &by).await;
+        let order = order.map_err(failure)?;
+        return Ok(api::json_response(StatusCode::OK, &view(&order, false)));
+    }
+    post(ports, &tenant, &key, &by, &request).await
+}
+
+async fn post<S, Q, T, H, C, R>(
+    ports: &Ports<S, Q, T, H, C, R>,
+    tenant: &Tenant,
+    key: &OrderKey,
+    by: &str,
+    request: &Request,
+) -> Result<Response<Body>, ApiError>
+where
+    S: OrderStore,
+    Q: Queue,
+    T: Tenants,
+    H: HttpSend,
+    C: Clock,
+    R: Random,
+{
+    let (id, ask) = refund_body(api::body(request)?)?;
+    let id = match (id, api::idempotency_key(request)?) {
+        (Some(id), _) => id,
+        (None, Some(header)) => name(&sha256(format!("{key}\n{header}").as_bytes())),
+        (None, None) => name(&sha256(&ports.random.bytes())),
+    };
+    let broken = |faults: Vec<Fault>| ApiError::broken_tenant(&tenant.id, &faults);
+    let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
+    let channel = chatbill_channels::open(tenant).map_err(broken)?;
+    let askable = Askable {
+        gateway: gateway.as_ref(),
+        channel: channel.as_ref(),
+    };
+    let (order, new) = refund(&deps(ports), askable, key, &id, ask, by)
+        .await
+        .map_err(failure)?;
+    let Some(refund) = order.refunds.find(&id) else {
+        return Err(ApiError::internal(format!("{key}: a refund vanished")));
+    };
+    // 202: it is taken down and will be seen through, but the gateway has not said yes.
+    let status = match refund.state {
+        RefundState::Asking | RefundState::Waiting | RefundState::Unknown => StatusCode::ACCEPTED,
+        _ if new => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    };
+    Ok(api::json_response(status, &refund_view(refund)))
+}
+
+fn deps<S, Q, T, H, C, R>(ports: &Ports<S, Q, T, H, C, R>) -> Deps<'_, S, Q, H, C> {
+    Deps {
+        store: &ports.store,
+        queue: &ports.queue,
+        http: &ports.http,
+        clock: &ports.clock,
+    }
+}
+
+/// A refund's name made from a hash.
+fn name(hash: &[u8; 32]) -> String {
+    format!("rf-{}", hex::encode(hash.get(..10).unwrap_or_default()))
+}
+
+/// `{"refund_id"?, "amount"?, "speed"?, "reason"?, "payment_id"?}`; nothing at all refunds all that is left.
+fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
+    let empty = body.iter().all(u8::is_ascii_whitespace);
+    let body = if empty { b"{}" } else { body };
+    let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
+    read(&document, |f| {
+        let id = f.parsed("refund_id", |text| {
+            ReferenceId::parse(text)
+                .map(|id| id.to_string())
+                .map_err(|_| ReferenceId::RULE)
+        });
+        let amount = f.object("amount", json::amount);
+        if amount.is_some_and(|a| a.get() == 0) {
+            f.fault("amount", "too_small", "must be more than nothing");
+        }
+        let speed = match f.value("speed") {
+            None => Some(Speed::Normal),
+            Some(_) => f.parsed("speed", |text| match text.as_str() {
+                "normal" => Ok(Speed::Normal),
+                "instant" => Ok(Speed::Instant),
+                _ => Err("normal or instant"),
+            }),
+        };
+        let reason = f.text("reason", 120);
+        let payment_id = f.text("payment_id", 80);
+        let ask = Ask {
+            amount,
+            payment_id,
+            speed: speed?,
+            reason,
+        };
+        Some((id, ask))
+    })
+}
+
+/// `{"payment_id": "…", "decision": "accept" | "dismiss"}`
+fn settle_body(body: &[u8]) -> Result<(String, bool), ApiError> {
+    let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
+    read(&document, |f| {
+        let payment_id = f.required_text("payment_id", 80);
+        let accept = f.required("decision").and_then(|_| {
+            f.parsed("decision", |text| match text.as_str() {
+                "accept" => Ok(true),
+                "dismiss" => Ok(false),
+                _ => Err("accept or dismiss"),
+            })
+        });
+        Some((payment_id?, accept?))
+    })
+}
+
+fn read<T>(
+    document: &serde_json::Value,
+    fields: impl FnOnce(&mut json::Fields<'_>) -> Option<T>,
+) -> Result<T, ApiError> {
+    let mut faults: Vec<Fault> = Vec::new();
+    match json::object(document, "", &mut faults, fields) {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(ApiError::invalid(faults)),
+    }
+}
+
+fn no_such_order() -> ApiError {
+    ApiError::not_found("there is no order with this reference_id")
+}
+
+fn failure(error: RefundError) -> ApiError {
+    match error {
+        RefundError::NotFound => no_such_order(),
+        RefundError::NotPaid => ApiError::conflict(
+            "nothing_paid",
+            "there is no such payment of this order, or it is not held",
+        ),
+        RefundError::Exceeds { left } => ApiError::conflict(
+            "refund_exceeds_captured",
+            format!("{} are left to refund", left.rupees()),
+        ),
+        RefundError::TooMany => ApiError::conflict(
+            "too_many_refunds",
+            "this order has had as many refunds as it can keep",
+        ),
+        RefundError::Conflict => ApiError::conflict(
+            "refund_id_conflict",
+            "another refund of this order has this refund_id; the same request would have been answered",
+        ),
+        RefundError::Impossible(faults) => ApiError::invalid(faults),
+        RefundError::Refused { code, detail } => {
+            ApiError::refused(format!("the refund was refused ({code}): {detail}"))
+        }
+        RefundError::Unanswered(error) => {
+            ApiError::unavailable("gateway_unavailable", 5, error.to_string())
+        }
+        RefundError::Store(error) => error.into(),
+        RefundError::Queue(error) => {
+            ApiError::unavailable("queue_unavailable", 5, error.to_string())
+        }
+    }
 }
 
 #[cfg(test)]

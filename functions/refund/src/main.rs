@@ -1,13 +1,17 @@
-//! `POST` and `GET /invoices/{reference_id}/refunds`.
+//! `POST` and `GET /invoices/{reference_id}/refunds`, `POST /invoices/{reference_id}/settle`.
 //!
-//! Calls it makes: DynamoDB GetItem, SSM GetParameter (cached). Asking a gateway for a refund is not built yet, and the function says so.
+//! Calls it makes: DynamoDB UpdateItem and GetItem, the gateway's or the provider's refund and refund lookup calls, SQS SendMessage, SSM
+//! GetParameter (cached).
 
 mod handler;
 
+use std::time::Duration;
+
 use chatbill_runtime::boot;
+use chatbill_runtime::http_client::HttpClient;
 use chatbill_runtime::settings::{Need, Settings};
-use chatbill_runtime::system::SystemClock;
-use chatbill_store::{DynamoOrders, SsmTenants};
+use chatbill_runtime::system::{SystemClock, SystemRandom};
+use chatbill_store::{DynamoOrders, SqsQueue, SsmTenants};
 use handler::{Ports, handle};
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,12 +21,16 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let aws = chatbill_store::sdk_config()?;
     let ports = Ports {
         store: DynamoOrders::new(&aws, &settings.table),
+        queue: SqsQueue::new(&aws, &settings.queue_url),
         tenants: SsmTenants::new(
             &aws,
             &settings.tenants_path,
             settings.is_local(),
             SystemClock,
         ),
+        http: HttpClient::new(Duration::from_secs(20))?,
+        clock: SystemClock,
+        random: SystemRandom,
     };
     boot::run_api(|request| handle(&ports, request)).await
 }

@@ -272,6 +272,12 @@ impl Once {
         Self(format!("re:{id}:{attempt}"))
     }
 
+    /// For what a question about one of our refunds found.
+    #[must_use]
+    pub fn refund_found(id: &str, report: &RefundReport) -> Self {
+        Self(format!("rf:{id}:{}", Self::refund(report).0))
+    }
+
     /// For a report about a refund. Webhooks, lookups and our own call tell of the same fact; they share this.
     #[must_use]
     pub fn refund(report: &RefundReport) -> Self {

@@ -6,13 +6,15 @@ pub mod create_invoice;
 pub mod deliver;
 pub mod read_order;
 pub mod reconcile;
+pub mod refund;
 
 use crate::connector::Gateway;
+use crate::event::{Once, Recorded};
 use crate::ids::OrderKey;
 use crate::message::{MessageKey, Remedy};
 use crate::order::{Message, Order};
 use crate::payment::LookupRequest;
-use crate::ports::{DeliverTask, Queue, QueueError};
+use crate::ports::{Append, Appended, DeliverTask, Due, OrderStore, Queue, QueueError, StoreError};
 use crate::time::Millis;
 
 /// The task that sends `message`. Its attempt number makes a re-queued message a new one to the queue's duplicate check.
@@ -35,6 +37,50 @@ pub(crate) async fn queue_owed<Q: Queue>(queue: &Q, order: &Order) -> Result<usi
         queued = queued.saturating_add(1);
     }
     Ok(queued)
+}
+
+/// Records one event and sets when the order is due according to what is then outstanding.
+pub(crate) async fn record<S: OrderStore>(
+    store: &S,
+    order: &Order,
+    once: Once,
+    recorded: Recorded,
+) -> Result<Order, StoreError> {
+    let now = recorded.at;
+    let due = order
+        .with(recorded.clone())
+        .next_check(now)
+        .map_or(Due::Never, Due::At);
+    let append = Append {
+        once: Some(once),
+        events: vec![recorded],
+        expect: Some(order.events.len()),
+        at_most: None,
+        due,
+    };
+    match store.append(&order.key, &append).await? {
+        Appended::Done(order) | Appended::Duplicate(order) => Ok(order),
+        Appended::Stale(current) => {
+            // Somebody wrote while we talked to the provider, typically its own webhook. What we know is still true; only
+            // when the order is due must be worked out from what is there now, so it is looked at soon.
+            let append = Append {
+                expect: None,
+                due: Due::At(now.plus_seconds(120)),
+                ..append
+            };
+            match store.append(&current.key, &append).await? {
+                Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => {
+                    Ok(order)
+                }
+                Appended::Missing | Appended::Alias(_) => Err(vanished(order)),
+            }
+        }
+        Appended::Missing | Appended::Alias(_) => Err(vanished(order)),
+    }
+}
+
+fn vanished(order: &Order) -> StoreError {
+    StoreError::Corrupt(format!("{} vanished", order.key))
 }
 
 /// How the gateway knows this order's payment.

@@ -1064,7 +1064,7 @@ pub const REFUND_PATIENCE: i64 = 120;
 /// Money that the terms send back is sent back this long after it came, when no more news about it is on the way, seconds.
 const SEND_BACK: i64 = 60;
 /// A person is reminded of a held order this often.
-const REMINDER: i64 = 24 * 3600;
+pub(crate) const REMINDER: i64 = 24 * 3600;
 /// A queued message that nobody picked up is queued again after this, in seconds.
 const QUEUE_PATIENCE: i64 = 120;
 /// A planned retry that did not happen is queued again this long after its time.

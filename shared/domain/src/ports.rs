@@ -59,6 +59,9 @@ pub struct Append {
     pub events: Vec<Recorded>,
     /// Refuses the write unless the order has exactly this many events (what was read is still so).
     pub expect: Option<usize>,
+    /// Refuses the write when the order has this many events or more: what anybody can ask for again and again must not fill the
+    /// item, or reports about money would find no room.
+    pub at_most: Option<usize>,
     /// The due index.
     pub due: Due,
 }

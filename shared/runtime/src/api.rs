@@ -114,12 +114,6 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_refused", detail)
     }
 
-    /// 501
-    #[must_use]
-    pub fn not_implemented(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
-    }
-
     /// 503: try again in `seconds`. `internal` goes to the log.
     #[must_use]
     pub fn unavailable(code: &'static str, seconds: u32, internal: impl Into<String>) -> Self {
@@ -256,6 +250,20 @@ pub fn request_id(request: &Request) -> String {
         .lambda_context_ref()
         .map(|context| context.request_id.clone())
         .unwrap_or_default()
+}
+
+/// The `Idempotency-Key` header: 1 to 255 visible characters.
+pub fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
+    let Some(value) = request.headers().get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(text) if (1..=255).contains(&text.trim().len()) => Ok(Some(text.trim().to_owned())),
+        _ => Err(ApiError::bad_request(
+            "invalid_idempotency_key",
+            "Idempotency-Key must have 1 to 255 visible characters",
+        )),
+    }
 }
 
 /// The path's segments, decoded. Works with and without a stage or base path in front, because routes are matched from the end.

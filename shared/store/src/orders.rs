@@ -195,6 +195,11 @@ impl Update {
             .value(":expect", integer(events))
     }
 
+    fn at_most(self, events: usize) -> Self {
+        self.only_if("size(events) < :most")
+            .value(":most", integer(events))
+    }
+
     fn due(self, key: &OrderKey, due: Due) -> Self {
         match due {
             Due::Keep => self,
@@ -298,6 +303,9 @@ impl OrderStore for DynamoOrders {
         if let Some(expect) = append.expect {
             update = update.expect(expect);
         }
+        if let Some(most) = append.at_most {
+            update = update.at_most(most);
+        }
         match self.update(key, update).await? {
             Written::Yes(item) => Ok(Appended::Done(order(key, &item)?)),
             Written::Refused(None) => Ok(Appended::Missing),
@@ -345,6 +353,7 @@ impl OrderStore for DynamoOrders {
                     due: due_after(&order, events, now),
                     events: events.to_vec(),
                     expect: None,
+                    at_most: None,
                 };
                 self.append(key, &append).await
             }

@@ -229,6 +229,7 @@ async fn life<S: OrderStore>(store: &S, draft: &Draft) {
             once: Some(once),
             events: vec![Recorded::new(NOW.plus_seconds(second), "razorpay", event)],
             expect: None,
+            at_most: None,
             due,
         };
         let done = store.append(&draft.key, &append).await.unwrap();

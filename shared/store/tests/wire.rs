@@ -113,6 +113,7 @@ fn append(once: Option<&str>, expect: Option<usize>, due: Due) -> Append {
         once: once.map(Once::named),
         events: vec![Recorded::new(NOW, "pos:1", event)],
         expect,
+        at_most: None,
         due,
     }
 }

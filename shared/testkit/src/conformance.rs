@@ -151,6 +151,7 @@ fn once(n: u32) -> Append {
         once: Some(once),
         events: vec![event],
         expect: None,
+        at_most: None,
         due: Due::Keep,
     }
 }
@@ -164,6 +165,7 @@ fn fulfilment(to: Fulfilment) -> Append {
         once: None,
         events: vec![Recorded::new(NOW.plus_seconds(5), "pos:pos-1", event)],
         expect: None,
+        at_most: None,
         due: Due::Keep,
     }
 }
@@ -457,6 +459,7 @@ async fn parked_facts_wait_for_their_order<S: OrderStore>(store: &S, run: &Run) 
         once: Some(key.clone()),
         events: events.to_vec(),
         expect: None,
+        at_most: None,
         due: Due::Keep,
     };
     assert_eq!(

@@ -366,6 +366,9 @@ impl OrderStore for MemoryOrders {
             if append.expect.is_some_and(|e| item.events.len() != e) {
                 return (false, Verdict::Stale);
             }
+            if append.at_most.is_some_and(|most| item.events.len() >= most) {
+                return (false, Verdict::Stale);
+            }
             item.events.extend(texts(&append.events));
             item.keys.extend(once.map(str::to_owned));
             item.checks = 0;
@@ -415,6 +418,7 @@ impl OrderStore for MemoryOrders {
             once: Some(once.clone()),
             events: events.to_vec(),
             expect: None,
+            at_most: None,
             due: due.map_or(Due::Keep, Due::At),
         };
         self.append(key, &append).await

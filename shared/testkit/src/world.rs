@@ -140,6 +140,7 @@ impl World {
             once: None,
             events: vec![Recorded::new(self.clock.now(), "test", event)],
             expect: None,
+            at_most: None,
             due: Due::Keep,
         };
         match self.store.append(key, &append).await.unwrap() {

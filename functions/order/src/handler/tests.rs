@@ -21,6 +21,7 @@ use super::*;
 
 const FUNCTION: &str = "order";
 const CANCEL: &str = "razorpay.cancel_link";
+const REFUNDS: &str = "razorpay.list_refunds";
 const FETCH: &str = "razorpay.fetch_link";
 
 type InMemory<C = FixedClock> = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, C>;
@@ -205,6 +206,7 @@ async fn an_order_just_paid_is_not_canceled_but_becomes_paid() {
     world
         .http
         .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+    world.http.reply(REFUNDS, 200, &json!({"items": []}));
     let response = send(&world, "status-canceled").await;
     assert_eq!(code(&response), (409, "illegal_transition".to_owned()));
     assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
@@ -212,7 +214,7 @@ async fn an_order_just_paid_is_not_canceled_but_becomes_paid() {
     assert_eq!(sent, [MessageKey::Paid]);
     // From now on it is known, and nobody is asked.
     assert_eq!(code(&send(&world, "status-canceled").await).0, 409);
-    assert_eq!(world.http.labels(), [CANCEL, FETCH]);
+    assert_eq!(world.http.labels(), [CANCEL, FETCH, REFUNDS]);
 }
 
 #[tokio::test]

@@ -1,24 +1,97 @@
+use chatbill_domain::event::Event;
+use chatbill_domain::http::Answer;
+use chatbill_domain::message::MessageKey;
+use chatbill_domain::order::{Order, PaymentStatus};
+use chatbill_domain::payment::AttemptStatus;
+use chatbill_domain::refund::RefundState;
+use chatbill_testkit::builders::{bill, captured, key, report};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
-use chatbill_testkit::memory::{MemoryOrders, MemoryTenants};
+use chatbill_testkit::memory::{
+    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, SeededRandom, reply,
+};
+use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, started};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
 const FUNCTION: &str = "refund";
+const CALL: &str = "razorpay.create_refund";
+const LIST: &str = "razorpay.list_refunds";
 
-fn ports(world: &World) -> Ports<MemoryOrders, MemoryTenants> {
+type InMemory =
+    Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock, SeededRandom>;
+
+fn ports(world: &World) -> InMemory {
     Ports {
         store: world.store.clone(),
+        queue: world.queue.clone(),
         tenants: world.tenants.clone(),
+        http: world.http.clone(),
+        clock: world.clock.clone(),
+        random: SeededRandom::new(1),
     }
+}
+
+async fn answer(world: &World, request: Request) -> Response<Body> {
+    let answer = handle(&ports(world), request).await;
+    answer.unwrap_or_else(|error| error.into_response("request-1"))
+}
+
+/// `post.json` with this body.
+fn asking(body: &Value) -> Request {
+    events::request_with(FUNCTION, "post", |payload| {
+        payload["body"] = json!(body.to_string())
+    })
+}
+
+async fn ask(world: &World, body: Value) -> (u16, Value) {
+    let response = answer(world, asking(&body)).await;
+    let status = response.status().as_u16();
+    match response.body() {
+        Body::Text(text) => (status, serde_json::from_str(text).unwrap()),
+        other => panic!("not a text: {other:?}"),
+    }
+}
+
+fn part(id: &str, paise: i64) -> Value {
+    json!({"refund_id": id, "amount": {"value": paise, "offset": 100}})
+}
+
+async fn paid() -> World {
+    let world = World::new();
+    // Its messages are out of the way.
+    let skipped = |message| Event::Skipped {
+        message,
+        why: "a test".to_owned(),
+    };
+    let events = vec![
+        started(),
+        skipped(MessageKey::Invoice(1)),
+        Event::Payment(captured(&bill(), "pay_1")),
+        skipped(MessageKey::Paid),
+    ];
+    world.order(events).await;
+    world
+}
+
+fn order(world: &World) -> Order {
+    world.store.order(&key("acme", "BM345A-12")).unwrap()
+}
+
+/// Razorpay's answer to a refund.
+fn refunded(id: &str, paise: i64, status: &str) -> Value {
+    json!({"id": id, "entity": "refund", "amount": paise, "currency": "INR", "payment_id": "pay_1",
+        "status": status, "speed_processed": "normal", "notes": [], "receipt": null, "created_at": 1_795_305_700})
 }
 
 #[tokio::test]
 async fn every_event_is_answered_as_recorded() {
     let events = [
         "post",
+        "post-part",
+        "settle",
         "get",
         "unknown-order",
         "no-key",
@@ -27,12 +100,258 @@ async fn every_event_is_answered_as_recorded() {
     events::assert_all_used(FUNCTION, events);
     for event in events {
         let (logs, _guard) = Logs::capture();
-        let world = World::new();
-        world.order(vec![started()]).await;
-        let response = handle(&ports(&world), events::request(FUNCTION, event)).await;
-        let response = response.unwrap_or_else(|error| error.into_response("request-1"));
+        let world = paid().await;
+        let second = report(AttemptStatus::Captured, "pay_2", 85_000);
+        world
+            .happen(&key("acme", "BM345A-12"), Event::Payment(second))
+            .await;
+        let paise = if event == "post-part" { 10_000 } else { 85_000 };
+        world
+            .http
+            .reply(CALL, 200, &refunded("rfnd_1", paise, "pending"));
+        let response = answer(&world, events::request(FUNCTION, event)).await;
         logs.assert_discreet();
         let recorded = json!({"answer": events::answer(&response), "effects": world.effects()});
         insta::assert_json_snapshot!(event, recorded);
+    }
+}
+
+#[tokio::test]
+async fn a_refund_is_three_round_trips_and_one_more_when_the_customer_is_told() {
+    let world = paid().await;
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 10_000, "pending"));
+    world.network.reset();
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 201);
+    assert_eq!(
+        world.network.round_trips(),
+        ["store.append", CALL, "store.append"]
+    );
+    let world = paid().await;
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 85_000, "processed"));
+    world.network.reset();
+    let queued = world.queue.sent().len();
+    let (status, body) = ask(&world, part("a", 85_000)).await;
+    assert_eq!((status, &body["status"]), (201, &json!("processed")));
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Refunded);
+    let told = world.queue.sent().split_off(queued);
+    assert!(told.iter().any(|t| t.message == MessageKey::Refund(1)));
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_the_same_refund_and_another_is_a_conflict() {
+    let world = paid().await;
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 10_000, "pending"));
+    let first = ask(&world, part("a", 10_000)).await;
+    let second = ask(&world, part("a", 10_000)).await;
+    assert_eq!((first.0, second.0), (201, 200));
+    assert_eq!(first.1, second.1);
+    assert_eq!(world.http.calls().len(), 1);
+    let other = ask(&world, part("a", 10_001)).await;
+    assert_eq!(
+        (other.0, &other.1["code"]),
+        (409, &json!("refund_id_conflict"))
+    );
+    // Without a name the header is one.
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_2", 500, "pending"));
+    let with_key = || {
+        events::request_with(FUNCTION, "post", |payload| {
+            payload["body"] = json!(r#"{"amount": {"value": 500, "offset": 100}}"#);
+            payload["headers"]["Idempotency-Key"] = json!("till-7");
+            payload["multiValueHeaders"]["Idempotency-Key"] = json!(["till-7"]);
+        })
+    };
+    assert_eq!(answer(&world, with_key()).await.status(), 201);
+    assert_eq!(answer(&world, with_key()).await.status(), 200);
+    assert_eq!(world.http.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn more_than_is_left_is_refused_before_the_gateway_is_asked() {
+    let world = paid().await;
+    world
+        .http
+        .always(CALL, reply(200, &refunded("rfnd_1", 51_000, "pending")));
+    let (first, second) = tokio::join!(
+        ask(&world, part("a", 51_000)),
+        ask(&world, part("b", 51_000))
+    );
+    let mut seen = [first.0, second.0];
+    seen.sort_unstable();
+    assert_eq!(seen, [201, 409]);
+    let refused = if first.0 == 409 { first.1 } else { second.1 };
+    assert_eq!(refused["code"], "refund_exceeds_captured");
+    assert!(refused["detail"].as_str().unwrap().contains("340.00"));
+    assert_eq!(world.http.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_refunded_of_an_open_bill() {
+    let world = World::new();
+    world.order(vec![started()]).await;
+    let (status, body) = ask(&world, part("a", 100)).await;
+    assert_eq!((status, &body["code"]), (409, &json!("nothing_paid")));
+    assert!(world.http.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_about_and_never_repeated_blindly() {
+    let world = paid().await;
+    world.http.answer(CALL, Answer::Lost("time-out".to_owned()));
+    world.http.always(LIST, Answer::Lost("time-out".to_owned()));
+    let (status, body) = ask(&world, part("a", 10_000)).await;
+    assert_eq!((status, &body["status"]), (202, &json!("unknown")));
+    // Soon after, the till asks again: nobody is asked to refund.
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 202);
+    world.clock.advance(121);
+    // The gateway knows of none, but the first call may still be on its way.
+    world.http.always(LIST, reply(200, &json!({"items": []})));
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 202);
+    let refunds = || {
+        world
+            .http
+            .calls()
+            .iter()
+            .filter(|c| c.label == CALL)
+            .count()
+    };
+    assert_eq!(refunds(), 1);
+    world.clock.advance(600);
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 10_000, "pending"));
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 200);
+    assert_eq!(refunds(), 2);
+    let tokens: Vec<_> = world
+        .http
+        .calls()
+        .iter()
+        .filter(|c| c.label == CALL)
+        .map(|c| format!("{:?}", c.headers))
+        .collect();
+    assert_eq!(tokens[0], tokens[1], "under the same idempotency key");
+    assert_eq!(
+        order(&world).refunds.find("a").unwrap().state,
+        RefundState::Pending
+    );
+}
+
+#[tokio::test]
+async fn a_refused_refund_frees_its_money_and_says_why_each_time() {
+    let world = paid().await;
+    let refusal = json!({"error": {"code": "BAD_REQUEST_ERROR", "description": "The payment has been fully refunded already"}});
+    world.http.reply(CALL, 400, &refusal);
+    world.http.always(LIST, reply(200, &json!({"items": []})));
+    let first = ask(&world, part("a", 10_000)).await;
+    assert_eq!(
+        (first.0, &first.1["code"]),
+        (422, &json!("provider_refused"))
+    );
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 422);
+    assert_eq!(order(&world).refunding_amount().get(), 0);
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 85_000, "processed"));
+    assert_eq!(ask(&world, json!({"refund_id": "b"})).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_cut_line_loses_no_refund_and_makes_none_twice() {
+    for at in 0..4 {
+        for side in [Break::Request, Break::Answer] {
+            let world = paid().await;
+            world
+                .http
+                .reply(CALL, 200, &refunded("rfnd_1", 10_000, "processed"));
+            world.http.always(LIST, reply(200, &json!({"items": []})));
+            world.network.reset();
+            world.network.break_at(at, side);
+            ask(&world, part("a", 10_000)).await;
+            let taken = world
+                .http
+                .calls()
+                .iter()
+                .filter(|c| c.label == CALL)
+                .count();
+            world.network.restore();
+            world.clock.advance(1000);
+            // The gateway remembers what reached it, by the token we sent.
+            if taken > 0 {
+                let token = chatbill_domain::refund::token(&key("acme", "BM345A-12"), "a");
+                let mut done = refunded("rfnd_1", 10_000, "processed");
+                done["receipt"] = json!(token);
+                world
+                    .http
+                    .always(LIST, reply(200, &json!({"items": [done]})));
+                world
+                    .http
+                    .always("razorpay.fetch_refund", reply(200, &done));
+            } else {
+                world
+                    .http
+                    .reply(CALL, 200, &refunded("rfnd_1", 10_000, "processed"));
+            }
+            ask(&world, part("a", 10_000)).await;
+            world.clock.advance(1000);
+            ask(&world, part("a", 10_000)).await;
+            assert_eq!(
+                order(&world).refunded_amount().get(),
+                10_000,
+                "cut at {at} {side:?}"
+            );
+            let calls = world
+                .http
+                .calls()
+                .iter()
+                .filter(|c| c.label == CALL)
+                .count();
+            assert_eq!(calls, 1, "cut at {at} {side:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn held_money_is_settled_by_a_person_once() {
+    let world = paid().await;
+    let second = report(AttemptStatus::Captured, "pay_2", 85_000);
+    world
+        .happen(&key("acme", "BM345A-12"), Event::Payment(second))
+        .await;
+    assert_eq!(order(&world).holds.len(), 1);
+    for _ in 0..2 {
+        let response = answer(&world, events::request(FUNCTION, "settle")).await;
+        assert_eq!(response.status(), 200);
+        assert!(order(&world).holds.is_empty());
+    }
+    let unheld = events::request_with(FUNCTION, "settle", |payload| {
+        payload["body"] = json!(r#"{"payment_id": "pay_9", "decision": "dismiss"}"#);
+    });
+    assert_eq!(answer(&world, unheld).await.status(), 409);
+}
+
+#[tokio::test]
+async fn every_fault_of_a_body_is_named() {
+    let world = paid().await;
+    let (status, body) = ask(
+        &world,
+        json!({"refund_id": "../x", "amount": {"value": -1, "offset": 100}, "speed": "fast", "reason": "x".repeat(200), "why": 1}),
+    )
+    .await;
+    assert_eq!(status, 400);
+    let pointers: Vec<&str> = body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["pointer"].as_str().unwrap())
+        .collect();
+    for pointer in ["/refund_id", "/amount/value", "/speed", "/reason", "/why"] {
+        assert!(pointers.contains(&pointer), "{pointer}: {pointers:?}");
     }
 }

@@ -5,12 +5,14 @@
 
 use crate::connector::{Channel, Gateway, Signal, Trust, Wish};
 use crate::event::{Event, Once, Recorded};
-use crate::flows::{lookup_request, queue_owed, report_given_up, report_new_holds};
+use crate::flows::{lookup_request, queue_owed, refund, report_given_up, report_new_holds};
 use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::message::{Report, Tag};
 use crate::order::{MessageStatus, Order};
-use crate::payment::{AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport};
+use crate::payment::{
+    AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport, RefundReport,
+};
 use crate::ports::{
     Append, Appended, Clock, Contact, Contacts, Due, HttpSend, OrderStore, Queue, QueueError,
     StoreError,
@@ -112,12 +114,24 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
             // Our orders exist before their links do: the end of another link says nothing about a bill to come.
             store_fact(deps, key, closed_once(reason), event, now, Unknown::Ignore).await
         }
-        Signal::Refund { reference, .. } => {
-            tracing::info!(
-                webhook.source = source, order.tenant_id = %tenant, order.reference_id = %reference,
-                "a refund was reported"
-            );
-            Ok(())
+        Signal::Refund {
+            reference,
+            report,
+            trust: Trust::Proven,
+        } => {
+            let key = OrderKey::new(tenant.clone(), reference);
+            let now = deps.clock.now();
+            let once = Once::refund(&report);
+            let event = Recorded::new(now, source, Event::Refund { id: None, report });
+            store_fact(deps, key, once, event, now, Unknown::Park).await
+        }
+        Signal::Refund {
+            reference,
+            report,
+            trust: Trust::Hint,
+        } => {
+            let key = OrderKey::new(tenant.clone(), reference);
+            confirm_refund(deps, key, &report, ask).await
         }
         Signal::Inbound { phone, at, wish } => {
             let contact = Contact {
@@ -191,6 +205,7 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C>(
         once: Some(once.clone()),
         events: vec![event],
         expect: None,
+        at_most: None,
         due: Due::At(now.plus_seconds(SOON)),
     };
     // An alias leads to its order, and an order is no alias: two steps are enough.
@@ -289,6 +304,73 @@ async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         }
     }
     Ok(())
+}
+
+/// Asks about the refunds of an order because somebody unproven spoke of one: ours by name, and whatever the payment's own lookup
+/// tells of.
+async fn confirm_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: OrderKey,
+    hint: &RefundReport,
+    ask: Askable<'_>,
+) -> Result<(), ApplyError> {
+    let order = match load(deps.store, &key).await? {
+        Loaded::Order(order) => *order,
+        Loaded::Alias(reference) => {
+            let key = OrderKey::new(key.tenant, reference);
+            match load(deps.store, &key).await? {
+                Loaded::Order(order) => *order,
+                Loaded::Alias(_) | Loaded::Nothing => return Ok(()),
+            }
+        }
+        Loaded::Nothing => return Ok(()),
+    };
+    let event = Event::Refund {
+        id: None,
+        report: hint.clone(),
+    };
+    if is_known(&order, &event) {
+        queue_owed(deps.queue, &order).await?;
+        return Ok(());
+    }
+    let open: Vec<String> = order
+        .refunds
+        .list()
+        .iter()
+        .filter(|r| !r.state.is_final() && r.payment_id == hint.payment_id)
+        .filter_map(|r| r.id.clone())
+        .collect();
+    let refunds = refund::Deps {
+        store: deps.store,
+        queue: deps.queue,
+        http: deps.http,
+        clock: deps.clock,
+    };
+    let mut order = order;
+    for id in &open {
+        let (after, result) = refund::pursue(&refunds, ask, order, id).await;
+        order = after;
+        if let Err(error) = result {
+            tracing::warn!(order.reference_id = %order.key.reference, refund.id = id, "{error}");
+        }
+    }
+    if !open.is_empty() {
+        return Ok(());
+    }
+    // None of ours is open: a dashboard's.
+    match ask_about(deps.http, &order, ask, None, deps.clock.now()).await {
+        Ok(found) => {
+            let names = source_of(ask);
+            apply_found(deps.store, deps.queue, deps.clock, order, found, names)
+                .await
+                .map(|_| ())
+        }
+        Err(error @ (CallError::Rejected { .. } | CallError::Unsupported(_))) => {
+            report_unclear(&order, &error);
+            Ok(())
+        }
+        Err(error) => Err(ApplyError::Lookup(error)),
+    }
 }
 
 enum Loaded {
@@ -402,7 +484,10 @@ async fn ask_about_native<H: HttpSend>(
             asked => asked,
         };
         match found {
-            Ok(found) => all.reports.extend(found.reports),
+            Ok(found) => {
+                all.reports.extend(found.reports);
+                all.refunds.extend(found.refunds);
+            }
             Err(error) => failure = failure.or(Some(error)),
         }
     }
@@ -436,6 +521,12 @@ pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
             found
                 .closed
                 .map(|reason| (closed_once(reason), Event::Closed { reason })),
+        )
+        .chain(
+            found
+                .refunds
+                .into_iter()
+                .map(|report| (Once::refund(&report), Event::Refund { id: None, report })),
         );
     for (once, event) in facts {
         if is_known(&order, &event) {
@@ -446,6 +537,7 @@ pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
             once: Some(once),
             events: vec![Recorded::new(now, by, event)],
             expect: None,
+            at_most: None,
             due: Due::At(now.plus_seconds(SOON)),
         };
         order = match store.append(&order.key, &append).await? {
@@ -471,6 +563,15 @@ fn is_known(order: &Order, event: &Event) -> bool {
             _ => false,
         }),
         Event::Closed { .. } => !order.payment_status().is_open(),
+        Event::Refund { report, .. } => order.events.iter().any(|r| match &r.event {
+            Event::Refund { report: known, .. } => {
+                known.status == report.status
+                    && known.amount == report.amount
+                    && known.payment_id == report.payment_id
+                    && (known.id == report.id && (known.id.is_some() || known.name == report.name))
+            }
+            _ => false,
+        }),
         _ => false,
     }
 }
@@ -502,6 +603,7 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
         once: Some(once),
         events: vec![Recorded::new(now, source, event)],
         expect: None,
+        at_most: None,
         due: if failed.is_some() {
             Due::At(now.plus_seconds(SOON))
         } else {

@@ -101,6 +101,7 @@ pub async fn set_fulfilment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             once: None,
             events: vec![Recorded::new(now, by, event)],
             expect: Some(order.events.len()),
+            at_most: None,
             due: Due::At(now.plus_seconds(120)),
         };
         match deps.store.append(key, &append).await? {
@@ -262,6 +263,7 @@ pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             once: None,
             events: vec![Recorded::new(now, by, event)],
             expect: Some(order.events.len()),
+            at_most: None,
             due: Due::At(now.plus_seconds(120)),
         };
         match deps.store.append(key, &append).await? {

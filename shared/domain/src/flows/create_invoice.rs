@@ -237,6 +237,7 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
         once,
         events: vec![Recorded::new(now, gateway.name(), event)],
         expect: None,
+        at_most: None,
         // The message is queued right after; reconcile looks in case that never happens.
         due: Due::At(now.plus_seconds(120)),
     };

@@ -7,7 +7,7 @@
 use crate::connector::{Channel, SendStep};
 use crate::delivery;
 use crate::event::{Event, Once, Recorded};
-use crate::flows::{report_given_up, report_turned};
+use crate::flows::{record, report_given_up, report_turned};
 use crate::http::{Answer, MAX_CALLS};
 use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{
@@ -246,6 +246,7 @@ fn claim(
         once: Some(Once::attempt(&task.message, attempt)),
         events: vec![Recorded::new(now, by, event)],
         expect,
+        at_most: None,
         due: Due::Keep,
     }
 }
@@ -497,49 +498,6 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         report_given_up(&stored, key, &code);
     }
     Ok(Attempted::Verdict(verdict))
-}
-
-/// Records one event and sets when the order is due according to what is then outstanding.
-async fn record<S: OrderStore>(
-    store: &S,
-    order: &Order,
-    once: Once,
-    recorded: Recorded,
-) -> Result<Order, StoreError> {
-    let now = recorded.at;
-    let due = order
-        .with(recorded.clone())
-        .next_check(now)
-        .map_or(Due::Never, Due::At);
-    let append = Append {
-        once: Some(once),
-        events: vec![recorded],
-        expect: Some(order.events.len()),
-        due,
-    };
-    match store.append(&order.key, &append).await? {
-        Appended::Done(order) | Appended::Duplicate(order) => Ok(order),
-        Appended::Stale(current) => {
-            // Somebody wrote while we talked to the provider, typically its own webhook. What we know is still true; only
-            // when the order is due must be worked out from what is there now, so it is looked at soon.
-            let append = Append {
-                expect: None,
-                due: Due::At(now.plus_seconds(120)),
-                ..append
-            };
-            match store.append(&current.key, &append).await? {
-                Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => {
-                    Ok(order)
-                }
-                Appended::Missing | Appended::Alias(_) => Err(vanished(order)),
-            }
-        }
-        Appended::Missing | Appended::Alias(_) => Err(vanished(order)),
-    }
-}
-
-fn vanished(order: &Order) -> StoreError {
-    StoreError::Corrupt(format!("{} vanished", order.key))
 }
 
 async fn send<H: HttpSend>(

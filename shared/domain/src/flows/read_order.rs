@@ -10,6 +10,7 @@ use crate::message::{Progress, Report};
 use crate::money::{Money, Paise};
 use crate::order::{Message, Order};
 use crate::ports::{Clock, OrderStore, StoreError};
+use crate::refund::Refund;
 
 /// How often the store is asked while waiting.
 const PACE: Duration = Duration::from_millis(500);
@@ -84,6 +85,7 @@ pub fn view(order: &Order, brief: bool) -> Value {
             fields.insert("captured_at".to_owned(), json!(at.rfc3339()));
             fields.insert("captured".to_owned(), money(order.captured_amount()));
             fields.insert("refunded".to_owned(), money(order.refunded_amount()));
+            fields.insert("refunding".to_owned(), money(order.refunding_amount()));
         }
     }
     if order.started.is_some() {
@@ -111,6 +113,39 @@ pub fn view(order: &Order, brief: bool) -> Value {
     }
     object.insert("payment".to_owned(), payment);
     shown
+}
+
+/// All refunds of an order, with what they add up to.
+#[must_use]
+pub fn refunds_view(order: &Order) -> Value {
+    let refunds: Vec<Value> = order.refunds.list().iter().map(refund_view).collect();
+    json!({
+        "reference_id": order.key.reference,
+        "captured": Money::from(order.captured_amount()),
+        "refunded": Money::from(order.refunded_amount()),
+        "refunding": Money::from(order.refunding_amount()),
+        "refunds": refunds,
+    })
+}
+
+/// One refund.
+#[must_use]
+pub fn refund_view(refund: &Refund) -> Value {
+    json!({
+        "refund_id": refund.id,
+        "gateway_refund_id": refund.gateway_id,
+        "payment_id": refund.payment_id,
+        "amount": Money::from(refund.amount),
+        "status": refund.state.as_str(),
+        "speed_requested": refund.ask.as_ref().map(|a| a.speed),
+        "speed": refund.speed,
+        "reason": refund.ask.as_ref().and_then(|a| a.reason.clone()),
+        "bank_reference": refund.bank_reference,
+        "error": refund.error,
+        "attempts": refund.attempts,
+        "created_at": refund.since.rfc3339(),
+        "completed_at": refund.done_at.map(crate::time::Millis::rfc3339),
+    })
 }
 
 /// How the bill's latest sending is doing.

@@ -4,18 +4,23 @@
 //! further each time nothing came of it; a run that has no time left simply ends, and the next one goes on where it stopped.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::connector::{Channel, Gateway};
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
 use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about, report_unclear};
-use crate::flows::{create_invoice, queue_owed, task};
+use crate::flows::refund::{self, RefundError};
+use crate::flows::{create_invoice, queue_owed, report_hold, task};
 use crate::http::CallError;
 use crate::ids::{OrderKey, TenantId};
-use crate::order::{MessageStatus, Order};
+use crate::order::{MessageStatus, Order, REMINDER};
+use crate::pace::{Pace, Turn};
+use crate::payment::Speed;
 use crate::ports::{
     Append, Appended, Clock, DUE_SHARDS, Due, HttpSend, OrderStore, Queue, StoreError, Tenants,
 };
+use crate::refund::Ask;
 use crate::tenant::Tenant;
 use crate::time::Millis;
 
@@ -62,6 +67,8 @@ const PACE: i64 = 60;
 const RUN: i64 = 300;
 /// An order that cannot even be read is looked at again after this, in seconds.
 const UNREADABLE: i64 = 600;
+/// Orders looked at per second and gateway account: their lookups have no documented limits, and a run must not find one.
+const LOOKS: u32 = 10;
 /// A tenant whose document is missing or invalid is looked at hourly.
 const BROKEN_TENANT: i64 = 3600;
 
@@ -73,6 +80,7 @@ pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenant
 ) -> Result<Summary, StoreError> {
     let mut summary = Summary::default();
     let mut silent = BTreeSet::new();
+    let pace = Pace::new(1);
     // Each run begins with another shard, so that a run that is cut short does not always leave out the same orders.
     let turn = deps
         .clock
@@ -93,6 +101,7 @@ pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenant
                     return Ok(summary);
                 }
                 summary.checked = summary.checked.saturating_add(1);
+                wait_for_turn(deps.clock, &pace, &key.tenant).await;
                 if let Err(error) = check(deps, &open, &key, &mut silent).await {
                     summary.failed = summary.failed.saturating_add(1);
                     tracing::warn!(
@@ -114,6 +123,21 @@ pub async fn reconcile<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T: Tenant
         }
     }
     Ok(summary)
+}
+
+/// Each order means at most a few questions to one tenant's vendors.
+async fn wait_for_turn<C: Clock>(clock: &C, pace: &Pace, tenant: &TenantId) {
+    loop {
+        let milliseconds = match pace.turn(tenant.as_str(), Some(LOOKS), clock.now()) {
+            Turn::In(0) => return,
+            Turn::In(wait) => {
+                let wait = u64::try_from(wait).unwrap_or_default();
+                return clock.sleep(Duration::from_millis(wait)).await;
+            }
+            Turn::Later(_) => 200,
+        };
+        clock.sleep(Duration::from_millis(milliseconds)).await;
+    }
 }
 
 /// Why an order could not be dealt with this time.
@@ -279,6 +303,17 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             Err(error) => return (order, Err(error.into())),
         }
     }
+    if ask_vendors {
+        let (after, refunded) = send_back_and_pursue(deps, ask, order).await;
+        order = after;
+        if let Err(error) = refunded {
+            if let RefundError::Store(error) = error {
+                return (order, Err(error.into()));
+            }
+            result = Err(CheckError::Vendor(error.to_string()));
+        }
+    }
+    remind(&order, now);
     for message in order.neglected(now) {
         if message.status == MessageStatus::Sending {
             tracing::warn!(
@@ -293,11 +328,64 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
     (order, result)
 }
 
+/// Sends back what the terms send back, and goes on with refunds that are not final.
+async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
+    deps: &Deps<'_, S, Q, H, C, T>,
+    ask: Askable<'_>,
+    mut order: Order,
+) -> (Order, Result<(), RefundError>) {
+    let refunds = refund::Deps {
+        store: deps.store,
+        queue: deps.queue,
+        http: deps.http,
+        clock: deps.clock,
+    };
+    let back: Vec<String> = order.to_send_back().map(|(id, _)| id.clone()).collect();
+    for payment_id in back {
+        let wanted = Ask {
+            amount: None,
+            payment_id: Some(payment_id.clone()),
+            speed: Speed::Normal,
+            reason: Some("late or double payment".to_owned()),
+        };
+        let id = format!("back-{payment_id}");
+        match refund::refund(&refunds, ask, &order.key, &id, wanted, "reconcile").await {
+            Ok((after, _)) => order = after,
+            Err(error) => return (order, Err(error)),
+        }
+    }
+    let due: Vec<String> = order
+        .refunds_due(deps.clock.now())
+        .filter_map(|r| r.id.clone())
+        .collect();
+    let mut result = Ok(());
+    for id in due {
+        let (after, ended) = refund::pursue(&refunds, ask, order, &id).await;
+        order = after;
+        if ended.is_err() {
+            result = ended;
+        }
+    }
+    (order, result)
+}
+
+/// A held order is mentioned again each day until a person settles it.
+fn remind(order: &Order, now: Millis) {
+    for (hold, since, _) in &order.holds {
+        let passed = now.seconds_since(*since);
+        // The order is due when a day is over, and runs are five minutes apart.
+        if passed >= REMINDER && passed.rem_euclid(REMINDER) < RUN.saturating_mul(2) {
+            report_hold(order, *hold);
+        }
+    }
+}
+
 async fn expire<S: OrderStore>(store: &S, order: &Order, now: Millis) -> Result<Order, StoreError> {
     let append = Append {
         once: Some(Once::named("expired")),
         events: vec![Recorded::new(now, "reconcile", Event::Expired)],
         expect: Some(order.events.len()),
+        at_most: None,
         due: Due::Keep,
     };
     match store.append(&order.key, &append).await? {

@@ -1,0 +1,519 @@
+//! Gives money back. What is asked for is stored first and counts only if it fits what is left (see [`crate::refund`]); then the gateway
+//! is asked, and its answer stored.
+//!
+//! Round trips: store, gateway, store; one more to the queue when the money went back at once and the customer is told.
+//!
+//! A call whose answer is lost is never repeated blindly: the gateway is asked what it did, and only when it knows of nothing, ten
+//! minutes later, is it asked for the refund again, under the same token.
+
+use crate::connector::{Channel, Gateway};
+use crate::event::{Event, Once, Recorded, RefundOutcome};
+use crate::fault::Fault;
+use crate::flows::apply_webhook::Askable;
+use crate::flows::{queue_owed, record, report_new_holds};
+use crate::http::{CallError, Step, converse};
+use crate::ids::OrderKey;
+use crate::money::Paise;
+use crate::order::{Order, REFUND_PATIENCE};
+use crate::payment::{PaymentMode, RefundReport, RefundRequest, RefundStatus};
+use crate::ports::{
+    Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
+};
+use crate::refund::{self, Ask, Refund, RefundState, Void};
+use crate::time::Millis;
+
+/// What the use case works with.
+pub struct Deps<'a, S, Q, H, C> {
+    /// Orders.
+    pub store: &'a S,
+    /// Work for `send-status`.
+    pub queue: &'a Q,
+    /// Calls to the gateway.
+    pub http: &'a H,
+    /// Time.
+    pub clock: &'a C,
+}
+
+/// Why nothing is refunded.
+#[derive(Debug, thiserror::Error)]
+pub enum RefundError {
+    /// There is no such order.
+    #[error("there is no such order")]
+    NotFound,
+    /// Nothing was paid, or not by this payment.
+    #[error("nothing was paid that could be refunded")]
+    NotPaid,
+    /// More than is left.
+    #[error("more than is left to refund")]
+    Exceeds {
+        /// What is left.
+        left: Paise,
+    },
+    /// The order has had so many refunds, or so many events, that no more fit.
+    #[error("the order has had too many refunds")]
+    TooMany,
+    /// Another refund has this name.
+    #[error("another refund has this refund_id")]
+    Conflict,
+    /// The gateway would refuse it; nothing was asked.
+    #[error("the gateway would refuse this refund")]
+    Impossible(Vec<Fault>),
+    /// The gateway refused.
+    #[error("the gateway refused: {code}")]
+    Refused {
+        /// Its code.
+        code: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The gateway could not be asked what became of it; that is tried again later.
+    #[error("the gateway could not be asked: {0}")]
+    Unanswered(CallError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue failed; `reconcile` queues the message.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// An order with so many events takes no more asks; what reports bring still fits.
+const MOST_EVENTS: usize = 400;
+/// A gateway that knows of no refund this long after the call was lost never got it. Seconds.
+const NEVER_ARRIVED: i64 = 600;
+
+/// Refunds, or answers what became of the refund of this name. `true` when it is new.
+pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    key: &OrderKey,
+    id: &str,
+    wanted: Ask,
+    by: &str,
+) -> Result<(Order, bool), RefundError> {
+    let now = deps.clock.now();
+    let event = Event::RefundAsked {
+        id: id.to_owned(),
+        amount: wanted.amount,
+        payment_id: wanted.payment_id.clone(),
+        speed: wanted.speed,
+        reason: wanted.reason.clone(),
+    };
+    let append = Append {
+        once: Some(Once::refund_asked(id)),
+        events: vec![Recorded::new(now, by, event)],
+        expect: None,
+        at_most: Some(MOST_EVENTS),
+        due: Due::At(now.plus_seconds(REFUND_PATIENCE)),
+    };
+    let (order, new) = match deps.store.append(key, &append).await? {
+        Appended::Done(order) => (order, true),
+        Appended::Duplicate(order) => (order, false),
+        Appended::Stale(_) => return Err(RefundError::TooMany),
+        Appended::Missing | Appended::Alias(_) => return Err(RefundError::NotFound),
+    };
+    if let Some((said, void)) = order.refunds.voided(id) {
+        return Err(if *said == wanted {
+            voided(void)
+        } else {
+            RefundError::Conflict
+        });
+    }
+    let Some(found) = order.refunds.find(id) else {
+        return Err(StoreError::Corrupt(format!("{key}: a refund vanished")).into());
+    };
+    if found.ask.as_ref() != Some(&wanted) {
+        return Err(RefundError::Conflict);
+    }
+    if !new {
+        return repeated(deps, ask, order, id)
+            .await
+            .map(|order| (order, false));
+    }
+    let request = request(&order, found, ask.gateway, now);
+    let faults = payer(ask, &order, &request).check(&request);
+    if !faults.is_empty() {
+        let codes: Vec<&str> = faults.iter().map(|f| f.code.as_ref()).collect();
+        end(
+            deps,
+            &order,
+            id,
+            RefundOutcome::Refused,
+            &codes.join(", "),
+            by,
+        )
+        .await?;
+        return Err(RefundError::Impossible(faults));
+    }
+    let order = call(deps, ask, order, id).await?;
+    queue_owed(deps.queue, &order).await?;
+    refused(&order, id)?;
+    Ok((order, true))
+}
+
+fn voided(void: Void) -> RefundError {
+    match void {
+        Void::NotPaid => RefundError::NotPaid,
+        Void::Exceeds(left) => RefundError::Exceeds { left },
+        Void::TooMany => RefundError::TooMany,
+    }
+}
+
+/// The same request again: its answer was lost on the way to the till, or the till wants to know how it stands.
+async fn repeated<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+) -> Result<Order, RefundError> {
+    queue_owed(deps.queue, &order).await?;
+    let now = deps.clock.now();
+    if order.refunds_due(now).any(|r| r.id.as_deref() == Some(id)) {
+        // Whoever asked first has died or given up by now.
+        let (order, _) = pursue(deps, ask, order, id).await;
+        refused(&order, id)?;
+        return Ok(order);
+    }
+    refused(&order, id)?;
+    Ok(order)
+}
+
+/// A refund the gateway refused is an error to whoever asks for it, the first time and every time.
+fn refused(order: &Order, id: &str) -> Result<(), RefundError> {
+    match order.refunds.find(id) {
+        Some(r) if r.state == RefundState::Failed && r.gateway_id.is_none() => {
+            let error = r.error.clone().unwrap_or_default();
+            let (code, detail) = error.split_once(": ").unwrap_or((&error, ""));
+            Err(RefundError::Refused {
+                code: code.to_owned(),
+                detail: detail.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who gives the money back: the messaging provider for native payments where it has a call for it, else the gateway.
+enum Payer<'a> {
+    Gateway(&'a dyn Gateway),
+    Channel(&'a dyn Channel),
+}
+
+fn payer<'a>(ask: Askable<'a>, order: &Order, request: &RefundRequest) -> Payer<'a> {
+    let offered = !matches!(
+        ask.channel.refund(request, &[]),
+        Step::Done(Err(CallError::Unsupported(_)))
+    );
+    if order.terms().mode == PaymentMode::PaymentGateway && offered {
+        Payer::Channel(ask.channel)
+    } else {
+        Payer::Gateway(ask.gateway)
+    }
+}
+
+impl Payer<'_> {
+    fn check(&self, request: &RefundRequest) -> Vec<Fault> {
+        match self {
+            Self::Gateway(gateway) => gateway.check_refund(request),
+            Self::Channel(channel) => channel.check_refund(request),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gateway(gateway) => gateway.name(),
+            Self::Channel(channel) => channel.name(),
+        }
+    }
+
+    async fn refund<H: HttpSend>(
+        &self,
+        http: &H,
+        request: &RefundRequest,
+    ) -> Result<RefundReport, CallError> {
+        match self {
+            Self::Gateway(gateway) => converse(http, |a| gateway.refund(request, a)).await,
+            Self::Channel(channel) => converse(http, |a| channel.refund(request, a)).await,
+        }
+    }
+
+    async fn lookup<H: HttpSend>(
+        &self,
+        http: &H,
+        request: &RefundRequest,
+    ) -> Result<Option<RefundReport>, CallError> {
+        match self {
+            Self::Gateway(gateway) => converse(http, |a| gateway.lookup_refund(request, a)).await,
+            Self::Channel(channel) => converse(http, |a| channel.lookup_refund(request, a)).await,
+        }
+    }
+}
+
+fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -> RefundRequest {
+    let id = refund.id.clone().unwrap_or_default();
+    let ask = refund.ask.as_ref();
+    let captured_at = match (order.payment(), order.strays.get(&refund.payment_id)) {
+        (Some((paying, at)), _) if paying == refund.payment_id => at,
+        (_, Some(stray)) => stray.report.at.unwrap_or(stray.since),
+        _ => refund.since,
+    };
+    let reserved = order.refunds.reserved(Some(&refund.payment_id));
+    RefundRequest {
+        reference: order.key.reference.clone(),
+        order_id: gateway.order_id(&order.key.reference).to_string(),
+        gateway_id: order.started.as_ref().map(|s| s.id.clone()),
+        mode: order.terms().mode,
+        payment_id: refund.payment_id.clone(),
+        captured: order.taken(&refund.payment_id).unwrap_or(Paise::ZERO),
+        captured_at,
+        token: refund::token(&order.key, &id),
+        refund_id: id,
+        amount: refund.amount,
+        before: reserved.checked_sub(refund.amount).unwrap_or(Paise::ZERO),
+        same_amount_at: order.refunds.twin_before(refund),
+        speed: ask.map_or(crate::payment::Speed::Normal, |a| a.speed),
+        reason: ask.and_then(|a| a.reason.clone()),
+        now,
+        gateway_refund_id: refund.gateway_id.clone(),
+    }
+}
+
+/// Asks the gateway for a refund that is claimed, and stores how it ended.
+async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+) -> Result<Order, StoreError> {
+    let Some(refund) = order.refunds.find(id) else {
+        return Ok(order);
+    };
+    if order.terms().gateway != ask.gateway.name() {
+        let error =
+            "gateway_changed: the order was paid at another gateway than the tenant has now";
+        return end(deps, &order, id, RefundOutcome::Refused, error, "refund").await;
+    }
+    let request = request(&order, refund, ask.gateway, deps.clock.now());
+    let payer = payer(ask, &order, &request);
+    let attempt = refund.attempts;
+    let (outcome, error) = match payer.refund(deps.http, &request).await {
+        Ok(report) => {
+            report_end(&order, id, &report);
+            let once = Once::refund_ended(id, attempt);
+            return store(deps, &order, once, Some(id), report, payer.name()).await;
+        }
+        Err(CallError::Rejected { code, reason }) => {
+            (RefundOutcome::Refused, format!("{code}: {reason}"))
+        }
+        Err(CallError::Unsupported(why)) => (RefundOutcome::Refused, format!("unsupported: {why}")),
+        Err(CallError::Unavailable { reason, .. }) => {
+            (RefundOutcome::Later, format!("unavailable: {reason}"))
+        }
+        Err(CallError::Unknown { reason }) => {
+            (RefundOutcome::Unknown, format!("unknown: {reason}"))
+        }
+    };
+    end(deps, &order, id, outcome, &error, payer.name()).await
+}
+
+/// Stores that the gateway did not take a refund.
+async fn end<S: OrderStore, Q, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    order: &Order,
+    id: &str,
+    outcome: RefundOutcome,
+    error: &str,
+    by: &str,
+) -> Result<Order, StoreError> {
+    let attempt = order.refunds.find(id).map_or(1, |r| r.attempts);
+    match outcome {
+        RefundOutcome::Refused => log_refund(order, id, "refund_failed", error),
+        RefundOutcome::Unknown => log_refund(order, id, "refund_unknown", error),
+        RefundOutcome::Later => {}
+    }
+    let event = Event::RefundEnded {
+        id: id.to_owned(),
+        outcome,
+        error: error.to_owned(),
+    };
+    let recorded = Recorded::new(deps.clock.now(), by, event);
+    record(deps.store, order, Once::refund_ended(id, attempt), recorded).await
+}
+
+async fn store<S: OrderStore, Q, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    order: &Order,
+    once: Once,
+    id: Option<&str>,
+    report: RefundReport,
+    by: &str,
+) -> Result<Order, StoreError> {
+    let event = Event::Refund {
+        id: id.map(str::to_owned),
+        report,
+    };
+    let recorded = Recorded::new(deps.clock.now(), by, event);
+    let order = record(deps.store, order, once, recorded).await?;
+    report_new_holds(&order);
+    Ok(order)
+}
+
+fn report_end(order: &Order, id: &str, report: &RefundReport) {
+    if report.status == RefundStatus::Failed {
+        let error = report.error.as_deref().unwrap_or("the gateway gave up");
+        log_refund(order, id, "refund_failed", error);
+    }
+}
+
+/// One line when money that should go back does not, or nobody knows; alarms watch for both.
+pub(crate) fn log_refund(order: &Order, id: &str, event: &'static str, error: &str) {
+    match event {
+        "refund_failed" => tracing::error!(
+            event = "refund_failed",
+            order.tenant_id = %order.key.tenant,
+            order.reference_id = %order.key.reference,
+            refund.id = id,
+            "the refund will not happen: {error}"
+        ),
+        _ => tracing::error!(
+            event = "refund_unknown",
+            order.tenant_id = %order.key.tenant,
+            order.reference_id = %order.key.reference,
+            refund.id = id,
+            "whether the money went back is not known: {error}"
+        ),
+    }
+}
+
+/// Goes on with a refund whose time has come: asks what became of it, or asks for it again. Gives the order as it is then, and why it
+/// could not go on.
+pub async fn pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+) -> (Order, Result<(), RefundError>) {
+    match go_on(deps, ask, order.clone(), id).await {
+        Ok(after) => match queue_owed(deps.queue, &after).await {
+            Ok(_) => (after, Ok(())),
+            Err(error) => (after, Err(error.into())),
+        },
+        Err(error) => (order, Err(error)),
+    }
+}
+
+async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+) -> Result<Order, RefundError> {
+    let now = deps.clock.now();
+    let Some(refund) = order.refunds.find(id).filter(|r| !r.state.is_final()) else {
+        return Ok(order);
+    };
+    if order.terms().gateway != ask.gateway.name() {
+        log_refund(
+            &order,
+            id,
+            "refund_unknown",
+            "the tenant has another gateway now",
+        );
+        return Ok(order);
+    }
+    if refund.state == RefundState::Waiting {
+        return again(deps, ask, order, id).await;
+    }
+    let request = request(&order, refund, ask.gateway, now);
+    let payer = payer(ask, &order, &request);
+    match payer.lookup(deps.http, &request).await {
+        Ok(Some(report)) => {
+            let known = order.events.iter().any(|r| match &r.event {
+                Event::Refund { id: own, report: r } => {
+                    own.as_deref() == Some(id) && r.status == report.status && r.id == report.id
+                }
+                _ => false,
+            });
+            if known {
+                return Ok(order);
+            }
+            report_end(&order, id, &report);
+            let once = Once::refund_found(id, &report);
+            Ok(store(deps, &order, once, Some(id), report, payer.name()).await?)
+        }
+        // What the gateway took once it does not forget; a list that is late is asked for again.
+        Ok(None) if refund.state == RefundState::Pending => Ok(order),
+        Ok(None) if now.seconds_since(refund.tried_at) < NEVER_ARRIVED => Ok(order),
+        Ok(None) => again(deps, ask, order, id).await,
+        Err(CallError::Unsupported(why)) => {
+            log_refund(&order, id, "refund_unknown", why);
+            Ok(order)
+        }
+        Err(error) => Err(RefundError::Unanswered(error)),
+    }
+}
+
+/// Claims one more try and makes it. Somebody else's claim is respected.
+async fn again<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+) -> Result<Order, RefundError> {
+    let now = deps.clock.now();
+    let attempt = order
+        .refunds
+        .find(id)
+        .map_or(1, |r| r.attempts.saturating_add(1));
+    let event = Event::RefundTried {
+        id: id.to_owned(),
+        attempt,
+    };
+    let append = Append {
+        once: Some(Once::refund_tried(id, attempt)),
+        events: vec![Recorded::new(now, "refund", event)],
+        expect: Some(order.events.len()),
+        at_most: None,
+        due: Due::At(now.plus_seconds(REFUND_PATIENCE)),
+    };
+    match deps.store.append(&order.key, &append).await? {
+        Appended::Done(order) => Ok(call(deps, ask, order, id).await?),
+        Appended::Duplicate(order) | Appended::Stale(order) => Ok(order),
+        Appended::Missing | Appended::Alias(_) => Err(RefundError::NotFound),
+    }
+}
+
+/// A person decides about held money: it pays the order, or it is taken care of elsewhere.
+///
+/// Round trips: read, store, and the queue when the customer is told that it is paid.
+pub async fn settle<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: &OrderKey,
+    payment_id: &str,
+    accept: bool,
+    by: &str,
+) -> Result<Order, RefundError> {
+    let order = deps.store.load(key).await?.ok_or(RefundError::NotFound)?;
+    let held = order.holds.iter().any(|(_, _, id)| id == payment_id);
+    let settled = order
+        .events
+        .iter()
+        .any(|r| matches!(&r.event, Event::Settled { payment_id: id, .. } if id == payment_id));
+    if settled {
+        queue_owed(deps.queue, &order).await?;
+        return Ok(order);
+    }
+    let pays = order.captured_amount() == Paise::ZERO && order.taken(payment_id).is_some();
+    if !held || (accept && !pays) {
+        return Err(RefundError::NotPaid);
+    }
+    let event = Event::Settled {
+        payment_id: payment_id.to_owned(),
+        accept,
+    };
+    let recorded = Recorded::new(deps.clock.now(), by, event);
+    let once = Once::named(&format!("settled:{payment_id}"));
+    let order = record(deps.store, &order, once, recorded).await?;
+    queue_owed(deps.queue, &order).await?;
+    Ok(order)
+}
