@@ -251,7 +251,6 @@ fn every_event_that_is_logged_is_documented() {
             "an alarm waits for {event}, which docs/logging.md does not name"
         );
     }
-    assert!(documented.is_disjoint(&prepared), "{prepared:?}");
 }
 
 #[test]
