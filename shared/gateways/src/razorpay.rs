@@ -13,6 +13,8 @@
 //!   note stands on link, order and payment, and where the link has none the others have none. Bare `payment.*` events have
 //!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are ignored and `payment_link.paid`
 //!   or the lookup tells of the money.
+//! - A payment made inside WhatsApp has no link. Where the messaging provider cannot be asked either (Exotel), it puts a proof next to
+//!   the note, and a signed event that carries it back names the bill for certain.
 //! - `captured: true` is not believed: the documents print a failed card payment with it. `captured: false` is: it is how the refund
 //!   of a payment that nobody ever captured differs from one of ours.
 //! - Refunds have an idempotency header, so asking again with the same key is safe; how long keys are remembered is not said, so a
@@ -30,9 +32,10 @@ use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, M
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
-    PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
+    AttemptStatus, Canceled, Closed, Found, LookupRequest, PROOF_NOTE, PayForm, PaymentMode,
+    PaymentReport, PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::BillProofs;
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
@@ -85,6 +88,8 @@ struct Razorpay {
     upi_link: bool,
     /// In native checkout the order's receipt is the merchant's own number, not the bill's.
     receipts_are_ours: bool,
+    /// In native checkout only; elsewhere the link can be asked.
+    proofs: Option<BillProofs>,
 }
 
 pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
@@ -135,6 +140,8 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 webhook_secrets,
                 upi_link,
                 receipts_are_ours: settings.mode == PaymentMode::PaymentLink,
+                proofs: (settings.mode == PaymentMode::PaymentGateway)
+                    .then(|| settings.proofs.clone()),
             }))
         }
         Ok(_) => Err(faults),
@@ -697,7 +704,7 @@ impl<'a> About<'a> {
 impl Razorpay {
     /// Which bill an event speaks of, and how sure that is. Only a link is ours alone. A note can be put on a payment by whoever
     /// starts a checkout on the same account, and a receipt may be the merchant's own number of another order: where they speak of
-    /// money, the link is asked first. That an attempt failed moves none.
+    /// money, the link is asked first, unless the note comes with its proof. That an attempt failed moves none.
     fn reference(&self, about: &About<'_>, told: Told) -> Option<(ReferenceId, Trust)> {
         let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
         let receipt = || text(about.order.filter(|_| self.receipts_are_ours)?, "receipt");
@@ -718,7 +725,29 @@ impl Razorpay {
                 None => (receipt()?, Trust::Hint),
             },
         };
-        Some((ReferenceId::parse(named).ok()?, trust))
+        let reference = ReferenceId::parse(named).ok()?;
+        let trust = match told {
+            Told::Payment(_) if self.proves(about, &reference) => Trust::Proven,
+            _ => trust,
+        };
+        Some((reference, trust))
+    }
+
+    /// The payment, or its order, carries our proof for this bill and exactly this payment's amount.
+    fn proves(&self, about: &About<'_>, reference: &ReferenceId) -> bool {
+        let amount = about
+            .payment
+            .and_then(|payment| payment.get("amount")?.as_i64())
+            .and_then(|amount| Paise::new(amount).ok());
+        let (Some(proofs), Some(amount)) = (&self.proofs, amount) else {
+            return false;
+        };
+        [about.payment, about.order]
+            .into_iter()
+            .filter_map(|entity| entity?.get("notes"))
+            .filter(|notes| text(notes, NOTE).as_deref() == Some(reference.as_str()))
+            .filter_map(|notes| text(notes, PROOF_NOTE))
+            .any(|proof| proofs.check(reference, amount, proof.as_ref()).is_some())
     }
 }
 

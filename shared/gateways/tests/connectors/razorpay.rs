@@ -10,6 +10,7 @@ use chatbill_domain::payment::{
     RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
 use chatbill_domain::signature::hmac_sha256;
+use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
 use chatbill_testkit::builders::{lookup_request, payment_request, refund_request};
@@ -982,6 +983,85 @@ fn the_event_decides_and_not_the_captured_flag() {
             (REFERENCE, status, expected)
         );
     }
+}
+
+/// Bills paid inside WhatsApp through a provider that cannot be asked: the note comes with a proof over bill and amount.
+#[test]
+fn a_note_with_its_proof_pays_a_native_bill_of_that_amount() {
+    let bill = ReferenceId::parse(REFERENCE).unwrap();
+    let hook = |notes: &Value, on: &str| {
+        let mut hook = fixture("razorpay/hook_order_paid_upi.json");
+        for entity in ["payment", "order"] {
+            let notes = if entity == on {
+                notes.clone()
+            } else {
+                json!([])
+            };
+            hook["payload"][entity]["entity"]["notes"] = notes;
+        }
+        hook
+    };
+    let amount = hook(&json!([]), "payment")["payload"]["payment"]["entity"]["amount"]
+        .as_i64()
+        .unwrap();
+    let native = tenant(&payment("payment_gateway", &[SECRET]));
+    let issue = |tenant: &Tenant, reference: &ReferenceId, amount: i64| {
+        let amount = Paise::new(amount).unwrap();
+        tenant.payment.proofs.issue(reference, amount).unwrap()
+    };
+    let trust = |mode: &str, hook: &Value| {
+        let g = chatbill_gateways::open(&tenant(&payment(mode, &[SECRET]))).unwrap();
+        let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
+        match &g.read(&verified).unwrap()[..] {
+            [
+                Signal::Payment {
+                    reference,
+                    report,
+                    trust,
+                },
+            ] => {
+                assert_eq!(reference.as_str(), REFERENCE);
+                assert_eq!(report.amount.get(), amount);
+                *trust
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let proof = issue(&native, &bill, amount);
+    let notes = |proof: &str| json!({"chatbill_reference": REFERENCE, "chatbill_proof": proof, "counter": "3"});
+    for on in ["payment", "order"] {
+        let good = hook(&notes(&proof), on);
+        assert_eq!(trust("payment_gateway", &good), Trust::Proven, "{on}");
+        // Elsewhere there is a link, and it is asked.
+        assert_eq!(trust("payment_link", &good), Trust::Hint, "{on}");
+        let mut other = good.clone();
+        other["payload"]["payment"]["entity"]["amount"] = json!(amount - 1);
+        let g = chatbill_gateways::open(&native).unwrap();
+        let verified = g.verify(signed(other.to_string().into_bytes())).unwrap();
+        assert!(matches!(
+            &g.read(&verified).unwrap()[..],
+            [Signal::Payment {
+                trust: Trust::Hint,
+                ..
+            }]
+        ));
+    }
+    let another = ReferenceId::parse("another").unwrap();
+    for bad in [
+        issue(&native, &bill, amount + 1),
+        issue(&native, &another, amount),
+        proof.to_uppercase(),
+        proof[..63].to_owned(),
+        String::new(),
+    ] {
+        let forged = hook(&notes(&bad), "payment");
+        assert_eq!(trust("payment_gateway", &forged), Trust::Hint, "{bad}");
+    }
+    // The proof of one note does not lend itself to the other.
+    let mut split = hook(&json!({"chatbill_reference": REFERENCE}), "payment");
+    split["payload"]["order"]["entity"]["notes"] =
+        json!({"chatbill_reference": "another", "chatbill_proof": proof});
+    assert_eq!(trust("payment_gateway", &split), Trust::Hint);
 }
 
 /// An authorised payment that nobody captures is given back after some days, and is then shown as refunded.
