@@ -16,6 +16,7 @@ mod changes;
 mod costs;
 mod crash;
 mod documents;
+mod fallback;
 #[cfg(feature = "stack")]
 mod stack;
 mod template;
