@@ -113,10 +113,7 @@ impl ShortCode {
     /// It was made for this order with one of these secrets (current and previous).
     #[must_use]
     pub fn opens(&self, key: &OrderKey, secrets: &[SecretString]) -> bool {
-        #[expect(
-            clippy::unnecessary_fold,
-            reason = "`any` would stop at the first match and so tell by its time which secret it was"
-        )]
+        // Not `any`, which would stop at the first match and so tell by its time which secret it was.
         secrets
             .iter()
             .filter(|s| !s.expose_secret().is_empty())

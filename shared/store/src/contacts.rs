@@ -26,7 +26,9 @@ const FRESH: i64 = 300;
 
 /// Lists of phone numbers by shop, with the time they were read.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OptOuts(Arc<Mutex<HashMap<TenantId, (Millis, Arc<HashSet<String>>)>>>);
+pub(crate) struct OptOuts(Arc<Mutex<HashMap<TenantId, List>>>);
+
+type List = (Millis, Arc<HashSet<String>>);
 
 impl OptOuts {
     fn fresh(&self, tenant: &TenantId, now: Millis) -> Option<Arc<HashSet<String>>> {

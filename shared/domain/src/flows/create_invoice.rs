@@ -104,7 +104,16 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             .for_each(|(hold, _, _)| report_hold(&order, *hold));
     }
     let order = start(
-        deps.store, deps.http, deps.clock, tenant, gateway, order, !new, device,
+        deps.store,
+        deps.http,
+        deps.clock,
+        tenant,
+        gateway,
+        order,
+        Caller {
+            maybe_exists: !new,
+            device,
+        },
     )
     .await?;
     queue_owed(deps.queue, &order).await?;
@@ -153,6 +162,14 @@ fn draft(tenant: &Tenant, bill: Bill, by: &str, public_url: &str, now: Millis) -
     }
 }
 
+/// What is known about why a payment is started.
+pub(crate) struct Caller {
+    /// An earlier try may have reached the gateway.
+    pub(crate) maybe_exists: bool,
+    /// The device the bill was posted from.
+    pub(crate) device: Option<Device>,
+}
+
 /// Obtains the payment if the order needs one and has none. Also used by `reconcile` to resume an order that a crash left.
 pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     store: &S,
@@ -161,9 +178,12 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     tenant: &Tenant,
     gateway: &dyn Gateway,
     order: Order,
-    maybe_exists: bool,
-    device: Option<Device>,
+    caller: Caller,
 ) -> Result<Order, CreateError> {
+    let Caller {
+        maybe_exists,
+        device,
+    } = caller;
     if order.is_ready()
         || !order.payment_status().is_open()
         || order.terms().mode == PaymentMode::PaymentGateway
@@ -295,7 +315,7 @@ pub fn payment_request(
         shop: tenant.display_name.clone(),
         now,
         pay_url: format!("{}/pay", order.terms().receipt_url),
-        webhook_url: webhook_url(&order, gateway.name()),
+        webhook_url: webhook_url(order, gateway.name()),
         device,
     }
 }

@@ -237,8 +237,10 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             tenant,
             gateway,
             order.clone(),
-            true,
-            None,
+            create_invoice::Caller {
+                maybe_exists: true,
+                device: None,
+            },
         )
         .await
         {

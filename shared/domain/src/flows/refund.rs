@@ -133,7 +133,7 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let request = request(&order, found, ask.gateway, now);
     let faults = payer(ask, &order, &request).check(&request);
     if !faults.is_empty() {
-        let codes: Vec<&str> = faults.iter().map(|f| f.code.as_ref()).collect();
+        let codes: Vec<&str> = faults.iter().map(|f| f.code).collect();
         end(
             deps,
             &order,
