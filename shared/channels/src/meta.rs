@@ -1,26 +1,32 @@
 //! Meta's WhatsApp Cloud API.
 //!
-//! Documents: Meta, "Payments API – India" (see `template.rs`), "Messages", "Webhooks, messages" and "Webhooks, payment status",
-//! "Cloud API error codes" (2026).
+//! Documents: Meta, "Payments API – India" (see `template.rs`), its "Onboarding APIs", "Messages", "Media", "Webhooks, messages",
+//! "Webhooks, payment status", "Business-scoped user IDs" and "Cloud API error codes" (2026).
 //!
 //! What shapes this file:
 //! - A 200 says "accepted". Whether the message arrived, and often that it could not, comes later by webhook and finds its order by
 //!   `biz_opaque_callback_data`.
 //! - There is no idempotency key for messages. An answer that was lost, or a server error that names no reason, is "unknown".
 //! - What an error calls for is decided by its numeric code alone; HTTP statuses differ between accounts and texts change.
-//! - Meta says itself that a payment webhook is to be confirmed by lookup, so payments here are hints.
+//! - Meta says itself that a payment webhook is to be confirmed by lookup, so payments and refunds here are hints.
+//! - Refunds have no idempotency key either, and name no refund of ours. So every refund is looked for before it is asked for, and
+//!   is told from others of the same payment by what is refunded in all.
+//! - A customer who has a username may come without a phone number; such a message opens no window we could use.
 
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
-use chatbill_domain::contact::quotable;
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks, Wish};
+use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Content, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Checkout, Content, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure, Tag,
 };
-use chatbill_domain::payment::{Found, RefundReport, RefundRequest};
+use chatbill_domain::payment::{
+    Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
+};
 use chatbill_domain::signature;
-use chatbill_domain::tenant::{self, ChannelKind, Tenant};
+use chatbill_domain::tenant::{self, ChannelKind, ChannelSettings, FirstForm, Tenant};
+use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
 use percent_encoding::utf8_percent_encode;
 use secrecy::{ExposeSecret, SecretString};
@@ -34,6 +40,10 @@ use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
 const BASE_URL: &str = "https://graph.facebook.com/v23.0";
 /// "Throughput": messages a second of one number, unless Meta raised it.
 const RATE: u32 = 80;
+/// Ours, where Meta names no time: the throughput (130429) is counted by the second, so one that is certainly over will do.
+const THROUGHPUT_PAUSE: u32 = 2;
+/// Ours: the limits of app and account (4, 80007) are counted by the hour; this often somebody may ask whether it is over.
+const LIMIT_PAUSE: u32 = 5;
 /// Our rule, not Meta's: its challenges are short numbers, and nothing but letters and digits is echoed to a browser.
 const LONGEST_CHALLENGE: usize = 128;
 
@@ -68,9 +78,9 @@ const RULES: &[Rule] = &[
     rule(130_497, Remedy::Alert), // Business account is restricted from messaging users in this country.
     rule(131_031, Remedy::Alert), // Account has been locked.
     // Throttling errors.
-    rule(4, Remedy::Retry),           // API too many calls: the app's limit.
-    rule(80_007, Remedy::Retry),      // Rate limit issues: the WhatsApp business account's limit.
-    rule(130_429, Remedy::Retry),     // Rate limit hit: the number's throughput.
+    rule(4, Remedy::Throttled(LIMIT_PAUSE)), // API too many calls: the app's limit.
+    rule(80_007, Remedy::Throttled(LIMIT_PAUSE)), // Rate limit issues: the WhatsApp business account's limit.
+    rule(130_429, Remedy::Throttled(THROUGHPUT_PAUSE)), // Rate limit hit: the number's throughput.
     rule(131_048, Remedy::GiveUp), // Spam rate limit hit: too many messages of this number were blocked or flagged; lasts hours.
     rule(131_056, Remedy::RetryPair), // (Business account, consumer account) pair rate limit hit: 4^n seconds.
     rule(131_064, Remedy::GiveUp), // Messaging limit after templates were put in another category.
@@ -120,10 +130,13 @@ const RULES: &[Rule] = &[
 struct Meta {
     base: String,
     phone_number_id: String,
+    waba_id: String,
     authorization: SecretString,
     app_secrets: Vec<SecretString>,
     verify_token: [SecretString; 1],
     configuration_name: Option<String>,
+    /// The gateway the configuration must lead to, when bills are paid through one.
+    native_gateway: Option<String>,
 }
 
 pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
@@ -136,31 +149,41 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             "meta is whatsapp; for sms choose another provider",
         ));
     }
+    faults.extend(impossible(&tenant.channel, tenant.payment.mode));
     let read = account.credentials.read("/channel/credentials", |f| {
         let phone_number_id = f.required_text("phone_number_id", 40);
-        // The account's id is only for people and for onboarding calls, but a document without it is incomplete.
         let waba_id = f.required_text("waba_id", 40);
         let token = tenant::secret(f, "access_token");
         let app_secrets = tenant::secrets(f, "app_secrets");
         let verify_token = tenant::secret(f, "verify_token");
-        if phone_number_id.as_deref().is_some_and(|id| !is_plain(id)) {
-            f.fault("phone_number_id", "invalid", "must be letters and digits");
+        for (name, id) in [("phone_number_id", &phone_number_id), ("waba_id", &waba_id)] {
+            if id.as_deref().is_some_and(|id| !is_plain(id)) {
+                f.fault(name, "invalid", "must be letters and digits");
+            }
         }
-        waba_id?;
-        Some((phone_number_id?, token?, app_secrets?, verify_token?))
+        Some((
+            phone_number_id?,
+            waba_id?,
+            token?,
+            app_secrets?,
+            verify_token?,
+        ))
     });
     match read {
-        Ok((phone_number_id, token, app_secrets, verify_token)) if faults.is_empty() => {
+        Ok((phone_number_id, waba_id, token, app_secrets, verify_token)) if faults.is_empty() => {
+            let native = tenant.payment.mode == PaymentMode::PaymentGateway;
             Ok(Box::new(Meta {
                 base: account
                     .base_url
                     .clone()
                     .unwrap_or_else(|| BASE_URL.to_owned()),
                 phone_number_id,
+                waba_id,
                 authorization: SecretString::from(format!("Bearer {}", token.expose_secret())),
                 app_secrets,
                 verify_token: [verify_token],
                 configuration_name: tenant.payment.configuration_name.clone(),
+                native_gateway: native.then(|| tenant.payment.account.vendor.clone()),
             }))
         }
         Ok(_) => Err(faults),
@@ -171,12 +194,61 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
     }
 }
 
+/// Settings that this provider, or this way of paying, leaves without effect. Nobody would notice before a customer does.
+fn impossible(channel: &ChannelSettings, mode: PaymentMode) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if channel.fallback_to_sms && channel.kind == ChannelKind::WhatsApp {
+        faults.push(Fault::new(
+            "/channel/fallback_to_sms",
+            "impossible",
+            "meta sends no sms; choose a provider that has both",
+        ));
+    }
+    if channel.qr_header.is_none() {
+        return faults;
+    }
+    if mode == PaymentMode::PaymentGateway {
+        faults.push(Fault::new(
+            "/channel/qr_header",
+            "impossible",
+            "a checkout inside WhatsApp has no link or intent to scan",
+        ));
+    }
+    let template = channel.invoice.as_ref();
+    if template.is_some_and(|t| !t.media_header) && channel.form == FirstForm::Template {
+        faults.push(Fault::new(
+            "/channel/qr_header",
+            "impossible",
+            "bills go out as templates.invoice, which has no media_header to put the code into",
+        ));
+    }
+    faults
+}
+
 impl Channel for Meta {
+    /// One call, or two when the code to pay has to be uploaded first.
     fn send(&self, message: &Outgoing<'_>, answers: &[Answer]) -> SendStep {
+        let (uploaded, answers) = match (picture(message), answers) {
+            (None, answers) => (None, answers),
+            (Some(png), []) => {
+                return match refused_unsent(message) {
+                    Some(failure) => SendStep::Failed(failure),
+                    None => SendStep::Call(Box::new(self.upload(png))),
+                };
+            }
+            (Some(_), [upload, rest @ ..]) => match uploaded(upload) {
+                Ok(id) => (Some(id), rest),
+                // A bill without the picture is better than no bill; but a template insists on it.
+                Err(failure) if is_about_the_file(&failure) && message.template.is_none() => {
+                    (None, rest)
+                }
+                Err(failure) => return SendStep::Failed(failure),
+            },
+        };
         match answers.first() {
-            None => match self.message(message) {
-                Ok(call) => SendStep::Call(Box::new(call)),
-                Err(failure) => SendStep::Failed(failure),
+            None => match refused_unsent(message) {
+                Some(failure) => SendStep::Failed(failure),
+                None => SendStep::Call(Box::new(self.message(message, uploaded.as_deref()))),
             },
             Some(answer) => match sent(answer) {
                 Ok(id) => SendStep::Sent { id, segments: None },
@@ -187,22 +259,10 @@ impl Channel for Meta {
 
     fn lookup_payment(&self, reference: &ReferenceId, answers: &[Answer]) -> Step<Found> {
         let Some(configuration) = &self.configuration_name else {
-            return Step::failed(CallError::Unsupported(
-                "only payments through a WhatsApp payment configuration can be looked up",
-            ));
+            return Step::failed(NOT_NATIVE);
         };
         match answers.first() {
-            None => Step::call(HttpCall::get(
-                "meta.lookup_payment",
-                format!(
-                    "{}/{}/payments/{}/{}",
-                    self.base,
-                    self.phone_number_id,
-                    utf8_percent_encode(configuration, STRICT),
-                    utf8_percent_encode(reference.as_str(), STRICT),
-                ),
-                self.authorization.clone(),
-            )),
+            None => Step::call(self.ask("meta.lookup_payment", configuration, reference)),
             Some(answer) => Step::Done(looked_up(answer, reference)),
         }
     }
@@ -211,41 +271,212 @@ impl Channel for Meta {
         Some(RATE)
     }
 
-    fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
-        Vec::new()
+    /// "Payment gateway integrations", refund: part or all of what is left, at either speed; nothing else is documented.
+    fn check_refund(&self, request: &RefundRequest) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.configuration_name.is_none() {
+            faults.push(Fault::new(
+                "",
+                "impossible",
+                "the tenant has no WhatsApp payment configuration any more; refund at the gateway",
+            ));
+        }
+        let all = request.before.checked_add(request.amount);
+        if all.is_none_or(|all| all > request.captured) {
+            faults.push(Fault::new(
+                "/amount",
+                "too_large",
+                "is more than what is left of the payment",
+            ));
+        }
+        faults
     }
 
-    fn refund(&self, _request: &RefundRequest, _answers: &[Answer]) -> Step<RefundReport> {
-        Step::failed(CallError::Unsupported("refunds"))
+    /// Two calls: Meta has no idempotency key, so what is there already is asked first. That also keeps a refund from going to
+    /// another payment than the one meant, because Meta's call names the bill only.
+    fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport> {
+        let Some(configuration) = &self.configuration_name else {
+            return Step::failed(NOT_NATIVE);
+        };
+        let Some(before) = answers.first() else {
+            return Step::call(self.ask("meta.lookup_refund", configuration, &request.reference));
+        };
+        match answers.get(1) {
+            None => match listed_refunds(before, request) {
+                Err(error) => Step::failed(error),
+                Ok(listed) => match ours(request, listed) {
+                    Some(report) => Step::done(report),
+                    None => Step::call(self.refund_call(configuration, request)),
+                },
+            },
+            Some(answer) => Step::Done(refunded(answer, request)),
+        }
     }
 
     fn lookup_refund(
         &self,
-        _request: &RefundRequest,
-        _answers: &[Answer],
+        request: &RefundRequest,
+        answers: &[Answer],
     ) -> Step<Option<RefundReport>> {
-        Step::failed(CallError::Unsupported("refunds"))
+        let Some(configuration) = &self.configuration_name else {
+            return Step::failed(NOT_NATIVE);
+        };
+        let Some(answer) = answers.first() else {
+            return Step::call(self.ask("meta.lookup_refund", configuration, &request.reference));
+        };
+        let listed = match listed_refunds(answer, request) {
+            Ok(listed) => listed,
+            Err(error) => return Step::failed(error),
+        };
+        let found = ours(request, listed);
+        if found.is_none() && request.gateway_refund_id.is_some() {
+            // It was accepted once. That it is not in the list is no reason to make it again.
+            return Step::failed(unavailable("the refund is not in the list", None));
+        }
+        Step::done(found)
     }
 
-    fn check_account(&self, _answers: &[Answer]) -> Step<Vec<Fault>> {
-        Step::failed(CallError::Unsupported("account checks"))
+    /// "Onboarding APIs": all configurations of the account, because only the list says beyond doubt that one is not there.
+    fn check_account(&self, answers: &[Answer]) -> Step<Vec<Fault>> {
+        let (Some(name), Some(gateway)) = (&self.configuration_name, &self.native_gateway) else {
+            return Step::done(Vec::new());
+        };
+        match answers.first() {
+            None => Step::call(HttpCall::get(
+                "meta.payment_configurations",
+                format!("{}/{}/payment_configurations", self.base, self.waba_id),
+                self.authorization.clone(),
+            )),
+            Some(answer) => Step::Done(
+                asked(answer).and_then(|document| configuration_faults(&document, name, gateway)),
+            ),
+        }
+    }
+}
+
+/// Nothing to look up or to refund here.
+const NOT_NATIVE: CallError = CallError::Unsupported(
+    "only payments through a WhatsApp payment configuration are known to Meta",
+);
+
+/// What Meta would take, or refuse without a word the customer could use, and must not go out.
+fn refused_unsent(out: &Outgoing<'_>) -> Option<SendFailure> {
+    match &out.content {
+        // "Payment gateway integrations", order_status: an order begins as pending and never goes back to it.
+        Content::Status {
+            status: Fulfilment::Pending,
+            ..
+        } => Some(failure(
+            Remedy::GiveUp,
+            "status_pending",
+            "pending cannot be sent as an order status",
+        )),
+        Content::Invoice {
+            payment: Checkout::Intent { uri },
+        } => template::check_intent(uri, out.bill.total)
+            .err()
+            .map(|why| {
+                failure(
+                    Remedy::GiveUp,
+                    "intent_unusable",
+                    &format!("the gateway's intent {why}"),
+                )
+            }),
+        _ => None,
+    }
+}
+
+/// The picture that has to be uploaded before this message: it heads a bill that has no header of its own, where there is a place
+/// for it.
+fn picture<'a>(out: &Outgoing<'a>) -> Option<&'a [u8]> {
+    let has_place = out.template.is_none_or(|template| template.media_header);
+    match (&out.content, &out.qr) {
+        (Content::Invoice { .. }, Some(QrCode::Png(png)))
+            if has_place && out.bill.header.is_none() =>
+        {
+            Some(png)
+        }
+        _ => None,
     }
 }
 
 impl Meta {
-    fn message(&self, out: &Outgoing<'_>) -> Result<HttpCall, SendFailure> {
-        if let Content::Status {
-            status: Fulfilment::Pending,
-            ..
-        } = &out.content
-        {
-            // "Payment gateway integrations", order_status: an order begins as pending and never goes back to it.
-            return Err(failure(
-                Remedy::GiveUp,
-                "status_pending",
-                "pending cannot be sent as an order status",
-            ));
+    /// "Media", upload: a form with `messaging_product`, `type` and `file`.
+    fn upload(&self, png: &[u8]) -> HttpCall {
+        // Made of the picture's own hash, so it stands in no picture, and the same picture makes the same call.
+        let hash: String = signature::sha256(png)
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let boundary = format!("chatbill-{hash}");
+        let mut body = Vec::new();
+        for (name, value) in [("messaging_product", "whatsapp"), ("type", "image/png")] {
+            body.extend_from_slice(
+                format!(
+                    "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+                )
+                .as_bytes(),
+            );
         }
+        body.extend_from_slice(
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"pay.png\"\r\nContent-Type: image/png\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        body.extend_from_slice(png);
+        body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        HttpCall {
+            method: Method::Post,
+            body: Some((format!("multipart/form-data; boundary={boundary}"), body)),
+            ..HttpCall::get(
+                "meta.upload_media",
+                format!("{}/{}/media", self.base, self.phone_number_id),
+                self.authorization.clone(),
+            )
+        }
+    }
+
+    /// "Payment gateway integrations", lookup: a payment, its transactions and their refunds.
+    fn ask(&self, label: &'static str, configuration: &str, reference: &ReferenceId) -> HttpCall {
+        HttpCall::get(
+            label,
+            format!(
+                "{}/{}/payments/{}/{}",
+                self.base,
+                self.phone_number_id,
+                utf8_percent_encode(configuration, STRICT),
+                utf8_percent_encode(reference.as_str(), STRICT),
+            ),
+            self.authorization.clone(),
+        )
+    }
+
+    /// "Payment gateway integrations", refund: value and offset are strings here.
+    fn refund_call(&self, configuration: &str, request: &RefundRequest) -> HttpCall {
+        HttpCall::post_json(
+            "meta.refund",
+            format!("{}/{}/payments_refund", self.base, self.phone_number_id),
+            self.authorization.clone(),
+            &json!({
+                "reference_id": request.reference.as_str(),
+                "speed": match request.speed {
+                    Speed::Normal => "normal",
+                    Speed::Instant => "instant",
+                },
+                "payment_config_id": configuration,
+                "amount": {
+                    "currency": "INR",
+                    "value": request.amount.get().to_string(),
+                    "offset": "100",
+                },
+            }),
+        )
+    }
+
+    fn message(&self, out: &Outgoing<'_>, uploaded: Option<&str>) -> HttpCall {
+        let heading = template::heading(out, uploaded);
         let mut body = Map::new();
         body.insert("messaging_product".into(), "whatsapp".into());
         body.insert("recipient_type".into(), "individual".into());
@@ -255,10 +486,11 @@ impl Meta {
             out.tag.to_string().into(),
         );
         let (kind, value) = match (out.template, &out.content) {
-            (Some(template), _) => ("template", template::template(out, template)),
-            (None, Content::Invoice { payment }) => {
-                ("interactive", template::invoice(out, payment))
-            }
+            (Some(template), _) => ("template", template::template(out, template, heading)),
+            (None, Content::Invoice { payment }) => (
+                "interactive",
+                template::invoice_under(out, payment, heading),
+            ),
             (
                 None,
                 Content::Status {
@@ -278,13 +510,52 @@ impl Meta {
         };
         body.insert("type".into(), kind.into());
         body.insert(kind.into(), value);
-        Ok(HttpCall::post_json(
+        HttpCall::post_json(
             "meta.send_message",
             format!("{}/{}/messages", self.base, self.phone_number_id),
             self.authorization.clone(),
             &Value::Object(body),
-        ))
+        )
     }
+}
+
+/// The id of an uploaded picture. Nothing was sent to anybody yet, so whatever went wrong may be tried again, and nothing is in
+/// doubt: a picture uploaded twice is only a picture.
+fn uploaded(answer: &Answer) -> Result<String, SendFailure> {
+    let reply = match answer {
+        Answer::NotSent(reason) => return Err(failure(Remedy::Retry, "not_sent", reason)),
+        Answer::Lost(reason) => return Err(failure(Remedy::Retry, "upload_lost", reason)),
+        Answer::Reply(reply) => reply,
+    };
+    if reply.ok() {
+        return reply
+            .json()
+            .and_then(|document| text(&document, "id"))
+            .ok_or_else(|| {
+                failure(
+                    Remedy::Retry,
+                    "upload_lost",
+                    "accepted, but without a media id",
+                )
+            });
+    }
+    let refused = refused(reply);
+    Err(match refused.remedy {
+        Remedy::Unknown => SendFailure {
+            remedy: Remedy::Retry,
+            ..refused
+        },
+        _ => refused,
+    })
+}
+
+/// Codes with which Meta refuses a file and nothing else: 100 unsupported or misspelled parameters, 131008, 131009 and 131051 a
+/// value or type, 131053 media upload error, and an answer that finds it too large.
+fn is_about_the_file(failure: &SendFailure) -> bool {
+    matches!(
+        failure.code.as_str(),
+        "100" | "131008" | "131009" | "131051" | "131053" | "http_413" | "http_415"
+    )
 }
 
 fn sent(answer: &Answer) -> Result<String, SendFailure> {
@@ -293,8 +564,8 @@ fn sent(answer: &Answer) -> Result<String, SendFailure> {
         Answer::Lost(reason) => return Err(failure(Remedy::Unknown, "lost", reason)),
         Answer::Reply(reply) => reply,
     };
-    let document = reply.json();
     if reply.ok() {
+        let document = reply.json();
         let id = document
             .as_ref()
             .and_then(|d| text(d.pointer("/messages/0")?, "id"));
@@ -306,30 +577,36 @@ fn sent(answer: &Answer) -> Result<String, SendFailure> {
             )
         });
     }
+    Err(refused(reply))
+}
+
+/// What an answer that is no success calls for.
+fn refused(reply: &HttpReply) -> SendFailure {
+    let document = reply.json();
     let error = document.as_ref().and_then(error_of);
     let Some((code, error)) = error.and_then(|e| Some((whole(e.get("code")?)?, e))) else {
-        return Err(without_code(reply));
+        return without_code(reply);
     };
     let remedy = match (remedy(code), reply.status) {
         (Some(remedy), _) => remedy,
         (None, _) if error.get("is_transient").and_then(Value::as_bool) == Some(true) => {
             Remedy::Retry
         }
-        (None, 429) => Remedy::Retry,
+        (None, 429) => Remedy::Throttled(LIMIT_PAUSE),
         (None, 400..=499) => Remedy::GiveUp,
         (None, _) => Remedy::Unknown,
     };
-    Err(SendFailure {
+    SendFailure {
         remedy: patient(remedy, reply.retry_after),
         code: code.to_string(),
         detail: words(error),
-    })
+    }
 }
 
 /// An answer that is no success and names no code: from something in front of Meta, or Meta in trouble.
 fn without_code(reply: &HttpReply) -> SendFailure {
     let remedy = match reply.status {
-        429 => patient(Remedy::Retry, reply.retry_after),
+        429 => patient(Remedy::Throttled(LIMIT_PAUSE), reply.retry_after),
         401 | 403 => Remedy::Alert,
         408 => Remedy::Unknown,
         // A redirect or a 404 is a wrong base URL or number.
@@ -425,11 +702,14 @@ impl Meta {
         let field = text(change, "field").unwrap_or_default();
         let value = change.get("value").unwrap_or(&Value::Null);
         if field == "payment_configuration_update" {
-            signals.push(Signal::Ignored(format!(
-                "payment configuration {} is now {}",
-                quotable(&text(value, "configuration_name").unwrap_or_default()),
-                quotable(&text(value, "status").unwrap_or_default()),
-            )));
+            signals.push(Signal::Ignored(self.configuration_news(value)));
+            return;
+        }
+        if field == "user_preferences" {
+            // "Webhooks, user_preferences": customers stop or resume a business's marketing messages. Bills are utility messages.
+            signals.push(Signal::Ignored(
+                "a customer's wish about marketing messages, which bills are not".to_owned(),
+            ));
             return;
         }
         if field != "messages" {
@@ -444,19 +724,23 @@ impl Meta {
         let number = value
             .get("metadata")
             .and_then(|m| text(m, "phone_number_id"));
-        if number.is_some_and(|number| number != self.phone_number_id) {
+        if number.as_ref().is_some_and(|n| *n != self.phone_number_id) {
             signals.push(Signal::Ignored("about another phone number".to_owned()));
             return;
         }
         for status in list(value, "statuses") {
-            signals.push(if text(status, "type").as_deref() == Some("payment") {
-                payment_status(status)
+            if text(status, "type").as_deref() == Some("payment") {
+                payment_status(status, signals);
             } else {
-                message_status(status)
-            });
+                signals.push(message_status(status));
+            }
         }
-        for _ in list(value, "messages") {
-            signals.push(Signal::Ignored("a message from a customer".to_owned()));
+        for message in list(value, "messages") {
+            // A window belongs to one number of ours: without the number nobody knows which.
+            signals.push(match number {
+                Some(_) => inbound(message),
+                None => Signal::Ignored("a customer's message to an unknown number".to_owned()),
+            });
         }
         for error in list(value, "errors") {
             let code = error.get("code").and_then(whole).unwrap_or_default();
@@ -465,6 +749,133 @@ impl Meta {
                 words(error)
             )));
         }
+    }
+}
+
+impl Meta {
+    /// "Onboarding APIs", webhook `payment_configuration_update`. Loud when customers cannot pay with it.
+    fn configuration_news(&self, value: &Value) -> String {
+        let name = text(value, "configuration_name").unwrap_or_default();
+        let status = text(value, "status").unwrap_or_default();
+        let news = format!(
+            "payment configuration {} is now {}",
+            quotable(&name),
+            quotable(&status)
+        );
+        if letters(&status) == "active" {
+            return news;
+        }
+        let used = self.native_gateway.is_some() && self.configuration_name.as_ref() == Some(&name);
+        let whose = if used {
+            "THE BILLS OF THIS TENANT CANNOT BE PAID until it is Active"
+        } else {
+            "bills that name it cannot be paid until it is Active"
+        };
+        format!("ATTENTION: {news}; {whose}")
+    }
+}
+
+/// "Needs_Testing" in tables, "Needs Testing" in the webhook's sample: only letters count.
+fn letters(word: &str) -> String {
+    word.chars()
+        .filter(char::is_ascii_alphabetic)
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
+}
+
+/// What the tenant document gets wrong about its payment configuration.
+fn configuration_faults(
+    document: &Value,
+    name: &str,
+    gateway: &str,
+) -> Result<Vec<Fault>, CallError> {
+    let groups = document
+        .get("data")
+        .and_then(Value::as_array)
+        .ok_or_else(|| unavailable("the answer is not a list of payment configurations", None))?;
+    let fault = |code, detail: String| Fault::new("/payment/configuration_name", code, detail);
+    let all = || {
+        groups
+            .iter()
+            .flat_map(|group| list(group, "payment_configurations"))
+    };
+    let Some(found) = all().find(|c| text(c, "configuration_name").as_deref() == Some(name)) else {
+        let names: Vec<String> = all()
+            .filter_map(|c| text(c, "configuration_name"))
+            .map(|name| quotable(&name))
+            .collect();
+        return Ok(vec![fault(
+            "unknown",
+            format!(
+                "the WhatsApp account has no payment configuration of this name; it has {}",
+                if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(", ")
+                }
+            ),
+        )]);
+    };
+    let mut faults = Vec::new();
+    let status = text(found, "status").unwrap_or_default();
+    if letters(&status) != "active" {
+        faults.push(fault(
+            "inactive",
+            format!(
+                "the payment configuration is {}, not Active: customers cannot pay with it",
+                quotable(&status)
+            ),
+        ));
+    }
+    let provider = text(found, "provider_name").unwrap_or_default();
+    if letters(&provider) != letters(gateway) {
+        faults.push(fault(
+            "inconsistent",
+            format!(
+                "the payment configuration leads to {}, but /payment/gateway is {gateway}",
+                quotable(&provider)
+            ),
+        ));
+    }
+    Ok(faults)
+}
+
+/// Kinds of messages that nobody wrote: "system" tells of changed numbers and preferences, "request_welcome" of an opened chat.
+const NOT_WRITTEN: &[&str] = &["system", "request_welcome"];
+
+/// "Webhooks, messages": a customer's own message opens the 24-hour window, whatever is in it.
+fn inbound(message: &Value) -> Signal {
+    let ignored = |what: &str| Signal::Ignored(what.to_owned());
+    let kind = text(message, "type").unwrap_or_default();
+    if NOT_WRITTEN.contains(&kind.as_str()) {
+        return ignored("a notice about a customer");
+    }
+    if message.get("group_id").is_some() {
+        // "Groups API": the window of a group is not its members'.
+        return ignored("a message in a group");
+    }
+    // "Business-scoped user IDs": `from` is left out, or holds such an id, when the customer's number is not shown.
+    let phone = text(message, "from")
+        .and_then(|from| Msisdn::parse(format!("+{}", from.trim_start_matches('+'))).ok());
+    let Some(phone) = phone else {
+        return ignored("a message from a customer whose number is not shown");
+    };
+    let at = message.get("timestamp").and_then(whole).filter(|t| *t > 0);
+    let Some(at) = at else {
+        return ignored("a message from a customer without a time");
+    };
+    let said = [
+        "/text/body",
+        "/button/text",
+        "/interactive/button_reply/title",
+        "/interactive/list_reply/title",
+    ]
+    .iter()
+    .find_map(|place| message.pointer(place).and_then(Value::as_str));
+    Signal::Inbound {
+        phone,
+        at: Millis::from_seconds(at),
+        wish: said.and_then(Wish::of),
     }
 }
 
@@ -501,14 +912,21 @@ fn reported_failure(status: &Value) -> SendFailure {
     }
 }
 
-/// "Webhooks, payment status". A payment is a hint: Meta's page asks for a lookup before anything is handed over.
-fn payment_status(status: &Value) -> Signal {
+/// "Webhooks, payment status". A payment is a hint: Meta's page asks for a lookup before anything is handed over. So are its
+/// refunds, which stand beside the transaction here and inside it in the lookup.
+fn payment_status(status: &Value, signals: &mut Vec<Signal>) {
     let Some(payment) = status.get("payment") else {
-        return Signal::Ignored("a payment status without a payment".to_owned());
+        signals.push(Signal::Ignored(
+            "a payment status without a payment".to_owned(),
+        ));
+        return;
     };
     let Some(reference) = text(payment, "reference_id").and_then(|r| ReferenceId::parse(r).ok())
     else {
-        return Signal::Ignored("a payment that names no bill of ours".to_owned());
+        signals.push(Signal::Ignored(
+            "a payment that names no bill of ours".to_owned(),
+        ));
+        return;
     };
     let captured = is(status, "status", "captured");
     let report = payment.get("transaction").and_then(|transaction| {
@@ -519,24 +937,157 @@ fn payment_status(status: &Value) -> Signal {
             text(payment, "currency")?,
         )
     });
-    match report {
-        Some(report) => Signal::Payment {
-            reference,
-            report,
-            trust: Trust::Hint,
-        },
-        None => Signal::Ignored(format!("a payment of {reference} that cannot be read")),
+    let Some(report) = report else {
+        signals.push(Signal::Ignored(format!(
+            "a payment of {reference} that cannot be read"
+        )));
+        return;
+    };
+    let payment_id = report.payment_id.clone();
+    signals.push(Signal::Payment {
+        reference: reference.clone(),
+        report,
+        trust: Trust::Hint,
+    });
+    for refund in list(payment, "refunds") {
+        signals.push(match native::refund_report(refund, &payment_id) {
+            Some(report) => Signal::Refund {
+                reference: reference.clone(),
+                report,
+                trust: Trust::Hint,
+            },
+            None => Signal::Ignored(format!("a refund of {reference} that cannot be read")),
+        });
+    }
+}
+
+fn unavailable(reason: &str, retry_after: Option<u32>) -> CallError {
+    CallError::Unavailable {
+        reason: quotable(reason),
+        retry_after,
     }
 }
 
 /// "Payment gateway integrations", lookup: a payment and its transactions.
 fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallError> {
-    let unavailable = |reason: &str, retry_after: Option<u32>| CallError::Unavailable {
+    let document = asked(answer)?;
+    native::found(payments(&document)?, reference).map_err(|reason| unavailable(reason, None))
+}
+
+/// Every refund of the payment that a refund is about.
+fn listed_refunds(
+    answer: &Answer,
+    request: &RefundRequest,
+) -> Result<Vec<RefundReport>, CallError> {
+    let document = asked(answer)?;
+    native::refunds(
+        payments(&document)?,
+        &request.reference,
+        &request.payment_id,
+    )
+    .map_err(|reason| unavailable(reason, None))?
+    .ok_or_else(|| CallError::Rejected {
+        code: "refund_no_payment".to_owned(),
+        reason: "Meta knows no such payment of this bill".to_owned(),
+    })
+}
+
+fn payments(document: &Value) -> Result<&[Value], CallError> {
+    document
+        .get("payments")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .ok_or_else(|| unavailable("the answer is not a list of payments", None))
+}
+
+/// Which of a payment's refunds is the one asked for.
+///
+/// Meta repeats nothing of ours in it. By its id, once there is one; else by the sum: what the list holds beyond what was
+/// refunded before this one is at least its amount. A failed one without an id is none: nothing of it was paid.
+fn ours(request: &RefundRequest, listed: Vec<RefundReport>) -> Option<RefundReport> {
+    if request.gateway_refund_id.is_some() {
+        return listed
+            .into_iter()
+            .find(|refund| refund.id == request.gateway_refund_id);
+    }
+    let alive: Vec<RefundReport> = listed
+        .into_iter()
+        .filter(|refund| refund.status != RefundStatus::Failed)
+        .collect();
+    let sum = alive
+        .iter()
+        .fold(0_i64, |sum, refund| sum.saturating_add(refund.amount.get()));
+    let beyond = sum.saturating_sub(request.before.get());
+    if beyond < request.amount.get() {
+        return None;
+    }
+    alive
+        .into_iter()
+        .filter(|refund| refund.amount == request.amount)
+        .max_by_key(|refund| refund.at)
+}
+
+/// "Payment gateway integrations", refund, response.
+fn refunded(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, CallError> {
+    let unknown = |reason: &str| CallError::Unknown {
         reason: quotable(reason),
-        retry_after,
     };
     let reply = match answer {
-        // Asking changes nothing and may be repeated.
+        Answer::NotSent(reason) => return Err(unavailable(reason, None)),
+        Answer::Lost(reason) => return Err(unknown(reason)),
+        Answer::Reply(reply) => reply,
+    };
+    let document = reply.json().unwrap_or_default();
+    if let (true, Some(id), Some(status)) = (
+        reply.ok(),
+        text(&document, "id"),
+        native::refund_status(&document),
+    ) {
+        return Ok(RefundReport {
+            status,
+            id: Some(id),
+            name: None,
+            payment_id: request.payment_id.clone(),
+            amount: request.amount,
+            speed: native::speed(&document),
+            bank_reference: None,
+            error: None,
+            at: None,
+        });
+    }
+    let error = error_of(&document);
+    if reply.ok() && error.is_none() {
+        return Err(unknown("accepted, but the answer cannot be read"));
+    }
+    let code = error.and_then(|e| whole(e.get("code")?));
+    let said = error.map(words).unwrap_or_default();
+    match code.and_then(remedy) {
+        // Turned away at the door: nothing was done.
+        Some(Remedy::Throttled(_) | Remedy::RetryPair) => {
+            Err(unavailable(&said, reply.retry_after))
+        }
+        None if reply.status == 429 => Err(unavailable(&said, reply.retry_after)),
+        // The server's own trouble leaves open how far it came.
+        Some(Remedy::Retry | Remedy::RetryAfter(_) | Remedy::RetryOnce | Remedy::Unknown) => {
+            Err(unknown(&said))
+        }
+        _ if reply.ok()
+            || reply.status >= 500
+            || reply.status == 408
+            || code.is_some_and(|c| (500..600).contains(&c)) =>
+        {
+            Err(unknown(&said))
+        }
+        _ => Err(CallError::Rejected {
+            code: code.map_or_else(|| format!("http_{}", reply.status), |c| c.to_string()),
+            reason: said,
+        }),
+    }
+}
+
+/// The document that answers a question. Asking changes nothing and may be repeated.
+fn asked(answer: &Answer) -> Result<Value, CallError> {
+    let reply = match answer {
         Answer::NotSent(reason) | Answer::Lost(reason) => return Err(unavailable(reason, None)),
         Answer::Reply(reply) => reply,
     };
@@ -546,14 +1097,13 @@ fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallErro
     if let Some(error) = error_of(&document) {
         return Err(lookup_error(error, reply));
     }
-    let payments = document.get("payments").and_then(Value::as_array);
-    let Some(payments) = payments.filter(|_| reply.ok()) else {
+    if !reply.ok() {
         return Err(unavailable(
-            "the answer is not a list of payments",
+            &format!("HTTP status {}", reply.status),
             reply.retry_after,
         ));
-    };
-    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
+    }
+    Ok(document)
 }
 
 fn lookup_error(error: &Value, reply: &HttpReply) -> CallError {
@@ -562,7 +1112,11 @@ fn lookup_error(error: &Value, reply: &HttpReply) -> CallError {
     let again = match code.and_then(remedy) {
         Some(remedy) => matches!(
             remedy,
-            Remedy::Retry | Remedy::RetryAfter(_) | Remedy::RetryPair | Remedy::RetryOnce
+            Remedy::Retry
+                | Remedy::RetryAfter(_)
+                | Remedy::RetryPair
+                | Remedy::RetryOnce
+                | Remedy::Throttled(_)
         ),
         // The lookup's own envelope uses HTTP-like codes: "500, Generic error, System error. Please try again."
         None => {
@@ -572,10 +1126,7 @@ fn lookup_error(error: &Value, reply: &HttpReply) -> CallError {
         }
     };
     if again {
-        CallError::Unavailable {
-            reason,
-            retry_after: reply.retry_after,
-        }
+        unavailable(&reason, reply.retry_after)
     } else {
         CallError::Rejected {
             code: code.map_or_else(|| format!("http_{}", reply.status), |c| c.to_string()),

@@ -1,11 +1,13 @@
 //! Payments made natively inside WhatsApp, as Meta's objects tell of them and the providers who pass these on.
 //!
-//! Documents: Meta, "Webhooks, payment status" and "Payment gateway integrations", lookup (2026).
+//! Documents: Meta, "Webhooks, payment status" and "Payment gateway integrations", lookup and refund (2026).
 
 use chatbill_domain::contact::quotable;
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found, PaymentReport};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentReport, RefundReport, RefundStatus, Speed,
+};
 use chatbill_domain::time::Millis;
 use serde_json::Value;
 
@@ -28,6 +30,12 @@ pub(crate) fn found(payments: &[Value], reference: &ReferenceId) -> Result<Found
                     transaction_report(transaction, captured, amount, currency)
                 })
                 .ok_or("a transaction cannot be read")?;
+            // A refund that cannot be read must not hide the money that came in.
+            found.refunds.extend(
+                list(transaction, "refunds")
+                    .iter()
+                    .filter_map(|refund| refund_report(refund, &report.payment_id)),
+            );
             found.reports.push(report);
         }
         let told = found
@@ -72,11 +80,78 @@ pub(crate) fn transaction_report(
         error: error
             .and_then(|e| text(e, "reason").or_else(|| text(e, "code")))
             .map(|reason| quotable(&reason)),
-        at: ["created_timestamp", "updated_timestamp"]
-            .iter()
-            .find_map(|name| whole(transaction.get(name)?).filter(|t| *t > 0))
-            .map(Millis::from_seconds),
+        at: time(transaction),
     })
+}
+
+/// Every refund of one payment. `None`: the bill has no such payment that succeeded. The error is why the list cannot be believed;
+/// a refund overlooked would be made again, so one that cannot be read spoils it all.
+pub(crate) fn refunds(
+    payments: &[Value],
+    reference: &ReferenceId,
+    payment_id: &str,
+) -> Result<Option<Vec<RefundReport>>, &'static str> {
+    let transaction = payments
+        .iter()
+        .filter(|payment| text(payment, "reference_id").as_deref() == Some(reference.as_str()))
+        .flat_map(|payment| list(payment, "transactions"))
+        .filter(|transaction| is(transaction, "status", "success"))
+        .find(|transaction| {
+            ["pg_transaction_id", "id"]
+                .iter()
+                .any(|name| text(transaction, name).as_deref() == Some(payment_id))
+        });
+    let Some(transaction) = transaction else {
+        return Ok(None);
+    };
+    list(transaction, "refunds")
+        .iter()
+        .map(|refund| refund_report(refund, payment_id).ok_or("a refund cannot be read"))
+        .collect::<Result<_, _>>()
+        .map(Some)
+}
+
+/// One refund as webhooks and lookups show it. In the refund call's own answer `success` is called `completed`.
+pub(crate) fn refund_report(refund: &Value, payment_id: &str) -> Option<RefundReport> {
+    Some(RefundReport {
+        status: refund_status(refund)?,
+        id: Some(text(refund, "id")?),
+        name: None,
+        payment_id: payment_id.to_owned(),
+        amount: paise(refund.get("amount")?)?,
+        speed: speed(refund),
+        bank_reference: None,
+        error: None,
+        at: time(refund),
+    })
+}
+
+pub(crate) fn refund_status(refund: &Value) -> Option<RefundStatus> {
+    Some(
+        match text(refund, "status")?.to_ascii_lowercase().as_str() {
+            "success" | "completed" => RefundStatus::Processed,
+            "failed" => RefundStatus::Failed,
+            // A word nobody knows is at least not an end.
+            _ => RefundStatus::Pending,
+        },
+    )
+}
+
+pub(crate) fn speed(refund: &Value) -> Option<Speed> {
+    if is(refund, "speed_processed", "instant") {
+        Some(Speed::Instant)
+    } else if is(refund, "speed_processed", "normal") {
+        Some(Speed::Normal)
+    } else {
+        None
+    }
+}
+
+fn time(value: &Value) -> Option<Millis> {
+    ["created_timestamp", "updated_timestamp"]
+        .iter()
+        .find_map(|name| whole(value.get(name)?).filter(|t| *t > 0))
+        .map(Millis::from_seconds)
 }
 
 /// `{"value": n, "offset": 100}`; any other offset is not paise.

@@ -6,9 +6,10 @@
 
 use chatbill_domain::bill::{Bill, Charge, Header, Item, Origin};
 use chatbill_domain::fault::Fault;
-use chatbill_domain::message::{Checkout, Content, Fulfilment, Outgoing, Template};
+use chatbill_domain::message::{Checkout, Content, Fulfilment, Outgoing, QrCode, Template};
 use chatbill_domain::money::{Money, Paise};
 use chatbill_domain::tenant::{ChannelKind, ChannelSettings};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 /// "Payment links", expiration: at least 300 seconds ahead.
@@ -40,13 +41,24 @@ const EXTRAS: &[(&str, &[&str])] = &[
 
 /// "UPI intent": only these are supported in the link; the amount comes from the order.
 const UPI_PARAMETERS: &[&str] = &["pa", "pn", "mc", "purpose", "tr"];
+/// "UPI intent": names are percent-encoded. Gateways leave blanks and other scripts as they are.
+const NOT_IN_AN_INTENT: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// A bill in free form: the `interactive` object of an `order_details` message.
 pub(crate) fn invoice(out: &Outgoing<'_>, checkout: &Checkout<'_>) -> Value {
+    invoice_under(out, checkout, heading(out, None))
+}
+
+/// The same under a heading already made; see [`heading`].
+pub(crate) fn invoice_under(
+    out: &Outgoing<'_>,
+    checkout: &Checkout<'_>,
+    heading: Option<Value>,
+) -> Value {
     let mut interactive = Map::new();
     interactive.insert("type".into(), "order_details".into());
-    if let Some(media) = &out.bill.header {
-        interactive.insert("header".into(), header(media));
+    if let Some(heading) = heading {
+        interactive.insert("header".into(), heading);
     }
     interactive.insert("body".into(), json!({"text": invoice_text(out)}));
     if let Some(footer) = &out.bill.footer {
@@ -143,19 +155,51 @@ fn extras(bill: &Bill, gateway: &str) -> Map<String, Value> {
     extras
 }
 
-/// The intent without what WhatsApp does not support (`am`, `cu`, `tn` …); the values are left as they are encoded.
+/// The intent without what WhatsApp does not support (`am`, `cu`, `tn` …); what is encoded already is left as it is.
 fn supported_intent(uri: &str) -> String {
     let Some((address, query)) = uri.split_once('?') else {
         return uri.to_owned();
     };
-    let kept: Vec<&str> = query
+    let kept: Vec<String> = query
         .split('&')
         .filter(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
             UPI_PARAMETERS.contains(&name)
         })
+        .map(|pair| utf8_percent_encode(pair, NOT_IN_AN_INTENT).to_string())
         .collect();
     format!("{address}?{}", kept.join("&"))
+}
+
+/// Whether WhatsApp could open an intent for this amount; the error says what is wrong with it. The customer of a bill whose
+/// intent has no payee cannot pay, and one whose intent asks for another sum than the bill shows must not.
+pub(crate) fn check_intent(uri: &str, total: Paise) -> Result<(), &'static str> {
+    let query = uri
+        .strip_prefix("upi://pay?")
+        .ok_or("does not begin with upi://pay?")?;
+    let values = |name: &str| {
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(found, _)| *found == name)
+            .map(|(_, value)| value.to_owned())
+            .collect::<Vec<_>>()
+    };
+    if !matches!(values("pa").as_slice(), [payee] if !payee.is_empty()) {
+        return Err("names no payee (pa), or more than one");
+    }
+    let amounts = values("am");
+    if amounts
+        .iter()
+        .any(|am| Paise::parse_decimal(am) != Some(total))
+    {
+        return Err("asks for another amount (am) than the bill's");
+    }
+    let currencies = values("cu");
+    if currencies.iter().any(|cu| cu != "INR") {
+        return Err("asks for another currency (cu) than INR");
+    }
+    Ok(())
 }
 
 fn order(out: &Outgoing<'_>) -> Value {
@@ -250,8 +294,21 @@ pub(crate) fn invoice_text(out: &Outgoing<'_>) -> String {
     }
 }
 
+/// What stands above a bill: its own header, else the code to pay. `uploaded` is the provider's id of the code's picture, for
+/// providers that take uploads; without one, a picture that is not a link is left out.
+pub(crate) fn heading(out: &Outgoing<'_>, uploaded: Option<&str>) -> Option<Value> {
+    if let Some(own) = &out.bill.header {
+        return Some(header(own));
+    }
+    match (&out.qr, uploaded) {
+        (Some(QrCode::Link(link)), _) => Some(header(&Header::Image(link.clone()))),
+        (Some(QrCode::Png(_)), Some(id)) => Some(json!({"type": "image", "image": {"id": id}})),
+        (Some(QrCode::Png(_)) | None, _) => None,
+    }
+}
+
 /// A message's header, in free form or as the parameter of a template's header.
-pub(crate) fn header(header: &Header) -> Value {
+fn header(header: &Header) -> Value {
     let (kind, link) = match header {
         Header::Text(text) => return json!({"type": "text", "text": text}),
         Header::Image(link) => ("image", link),
@@ -265,14 +322,14 @@ pub(crate) fn header(header: &Header) -> Value {
 }
 
 /// A template message: its name and language, and what fills header, body and the order's own component.
-pub(crate) fn template(out: &Outgoing<'_>, template: &Template) -> Value {
+pub(crate) fn template(out: &Outgoing<'_>, template: &Template, heading: Option<Value>) -> Value {
     let mut components = Vec::new();
     // A text header belongs to the template; only media comes from the bill.
-    if let (Content::Invoice { .. }, Some(media)) = (&out.content, &out.bill.header)
+    if let (Content::Invoice { .. }, Some(media)) = (&out.content, heading)
         && template.media_header
-        && !matches!(media, Header::Text(_))
+        && !matches!(out.bill.header, Some(Header::Text(_)))
     {
-        components.push(json!({"type": "header", "parameters": [header(media)]}));
+        components.push(json!({"type": "header", "parameters": [media]}));
     }
     if !template.parameters.is_empty() {
         let parameters: Vec<Value> = template
@@ -372,8 +429,40 @@ mod tests {
             ),
             ("upi://pay", "upi://pay"),
             ("upi://pay?pa=a@b&&=&", "upi://pay?pa=a@b"),
+            (
+                "upi://pay?pa=a@b&pn=राम store",
+                "upi://pay?pa=a@b&pn=%E0%A4%B0%E0%A4%BE%E0%A4%AE%20store",
+            ),
         ] {
             assert_eq!(supported_intent(uri), kept);
+        }
+    }
+
+    #[test]
+    fn an_intent_that_cannot_collect_this_bill_is_noticed() {
+        let total = Paise::new(1000).unwrap();
+        for good in [
+            "upi://pay?pa=shop@bank",
+            "upi://pay?pa=shop@bank&am=10.00&cu=INR&tn=x",
+            "upi://pay?pn=A&pa=shop@bank&am=10",
+        ] {
+            assert_eq!(check_intent(good, total), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "upi://pay",
+            "upi://mandate?pa=shop@bank",
+            "https://pay.example/?pa=shop@bank",
+            "upi://pay?pn=A",
+            "upi://pay?pa=",
+            "upi://pay?pa",
+            "upi://pay?pa=shop@bank&pa=thief@bank",
+            "upi://pay?pa=shop@bank&am=10.01",
+            "upi://pay?pa=shop@bank&am=",
+            "upi://pay?pa=shop@bank&am=10.00&am=1.00",
+            "upi://pay?pa=shop@bank&cu=USD",
+        ] {
+            assert!(check_intent(bad, total).is_err(), "{bad}");
         }
     }
 

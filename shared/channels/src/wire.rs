@@ -79,6 +79,7 @@ pub(crate) fn patient(remedy: Remedy, retry_after: Option<u32>) -> Remedy {
     match (remedy, retry_after) {
         (Remedy::Retry, Some(seconds)) => Remedy::RetryAfter(seconds),
         (Remedy::RetryAfter(least), Some(seconds)) => Remedy::RetryAfter(least.max(seconds)),
+        (Remedy::Throttled(_), Some(seconds)) => Remedy::Throttled(seconds),
         (remedy, _) => remedy,
     }
 }

@@ -1,15 +1,18 @@
 //! Meta's WhatsApp Cloud API.
 
 use chatbill_domain::bill::Header;
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust};
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
+use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report, SendFailure,
-    Template, Variable,
+    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, QrCode, Remedy, Report,
+    SendFailure, Template, Variable,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::payment::{AttemptStatus, Found};
+use chatbill_domain::payment::{
+    AttemptStatus, Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
+};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
@@ -74,6 +77,14 @@ pub(crate) fn probe() -> Probe {
             "receipt",
             "receipt_template",
             "lookup_payment",
+            "invoice_qr_link",
+            "invoice_template_qr_link",
+            "upload_media",
+            "invoice_qr_uploaded",
+            "invoice_template_qr_uploaded",
+            "lookup_refund",
+            "refund",
+            "payment_configurations",
         ],
     }
 }
@@ -130,7 +141,7 @@ fn the_calls() {
         );
     }
     let intent = Checkout::Intent {
-        uri: "upi://pay?pa=shop@bank&pn=Acme%20Stores&am=840.00&cu=INR&mc=5411&tr=BM345A-12",
+        uri: "upi://pay?pa=shop@bank&pn=Acme%20Stores&am=10.00&cu=INR&mc=5411&tr=BM345A-12",
     };
     insta::assert_json_snapshot!(
         "invoice_intent",
@@ -435,7 +446,7 @@ const CODES: &[(i64, Remedy)] = &[
     (1, Remedy::RetryOnce),
     (2, Remedy::Retry),
     (3, Remedy::Alert),
-    (4, Remedy::Retry),
+    (4, Remedy::Throttled(5)),
     (10, Remedy::Alert),
     (33, Remedy::GiveUp),
     (100, Remedy::GiveUp),
@@ -446,8 +457,8 @@ const CODES: &[(i64, Remedy)] = &[
     (368, Remedy::Alert),
     (2046, Remedy::GiveUp),
     (2047, Remedy::GiveUp),
-    (80_007, Remedy::Retry),
-    (130_429, Remedy::Retry),
+    (80_007, Remedy::Throttled(5)),
+    (130_429, Remedy::Throttled(2)),
     (130_472, Remedy::GiveUp),
     (130_497, Remedy::Alert),
     (131_000, Remedy::Retry),
@@ -528,14 +539,25 @@ fn every_rule_has_a_test() {
 fn the_provider_s_wish_is_heard() {
     let said = |code: i64| json!({"error": {"code": code}}).to_string();
     let remedy = |status, after, body: &str| answered(raw(status, after, body)).unwrap_err().remedy;
-    assert_eq!(remedy(429, Some(9), &said(130_429)), Remedy::RetryAfter(9));
+    for code in [4, 80_007, 130_429] {
+        for status in [400, 429] {
+            assert_eq!(
+                remedy(status, Some(9), &said(code)),
+                Remedy::Throttled(9),
+                "{code}"
+            );
+        }
+    }
+    // The pair's limit is one customer's; the sender goes on with the others.
+    assert_eq!(remedy(429, Some(9), &said(131_056)), Remedy::RetryPair);
     assert_eq!(remedy(500, Some(9), &said(131_057)), Remedy::RetryAfter(60));
     assert_eq!(
         remedy(500, Some(90), &said(131_057)),
         Remedy::RetryAfter(90)
     );
     assert_eq!(remedy(400, Some(9), &said(131_047)), Remedy::UseTemplate);
-    assert_eq!(remedy(429, Some(9), "slow down"), Remedy::RetryAfter(9));
+    assert_eq!(remedy(429, Some(9), "slow down"), Remedy::Throttled(9));
+    assert_eq!(remedy(429, None, &said(987_654)), Remedy::Throttled(5));
 }
 
 #[test]
@@ -556,7 +578,7 @@ fn without_a_known_code_doubt_stays_doubt() {
         assert_eq!(remedy(answer.clone()), Remedy::Unknown, "{answer:?}");
     }
     assert_eq!(remedy(Answer::NotSent("no route".into())), Remedy::Retry);
-    assert_eq!(remedy(raw(429, None, "")), Remedy::Retry);
+    assert_eq!(remedy(raw(429, None, "")), Remedy::Throttled(5));
     assert_eq!(remedy(raw(401, None, "")), Remedy::Alert);
     assert_eq!(remedy(raw(302, None, "")), Remedy::Alert);
     assert_eq!(remedy(raw(404, None, "not here")), Remedy::Alert);
@@ -675,6 +697,12 @@ fn every_documented_webhook_is_read() {
         "wh_status_sent_old",
         "wh_status_failed_131047",
         "wh_payment_configuration_update",
+        "wh_payment_refunded",
+        "wh_inbound_text",
+        "wh_inbound_button",
+        "wh_inbound_interactive",
+        "wh_inbound_without_number",
+        "wh_user_preferences",
     ] {
         let read: Vec<String> = signals(&fixture(&format!("meta/{name}.json")))
             .iter()
@@ -964,6 +992,12 @@ fn faults_of_the_settings_point_into_the_document() {
     bad["kind"] = json!("sms");
     bad["credentials"] =
         json!({"phone_number_id": "1/2", "access_token": "", "app_secrets": [], "extra": 1});
+    let mut odd = settings();
+    odd["credentials"]["waba_id"] = json!("1/../2");
+    assert_eq!(
+        faults_of(&odd, &payment()),
+        [("/channel/credentials/waba_id".to_owned(), "invalid")]
+    );
     let linked = json!({"mode": "payment_link", "gateway": "razorpay", "credentials": {}});
     let faults = chatbill_channels::open(&tenant(&bad, &linked))
         .err()
@@ -997,5 +1031,834 @@ fn a_base_url_replaces_host_and_version() {
     assert_eq!(
         call.url,
         format!("https://graph.example/v25.0/{NUMBER}/messages")
+    );
+}
+
+fn faults_of(channel: &Value, payment: &Value) -> Vec<(String, &'static str)> {
+    chatbill_channels::open(&tenant(channel, payment))
+        .err()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|fault| (fault.pointer, fault.code))
+        .collect()
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let linked = json!({"mode": "payment_link", "gateway": "razorpay", "credentials": {}});
+    let with = |changes: Value| {
+        let mut settings = settings();
+        settings
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        settings
+    };
+    let sms = with(json!({"fallback_to_sms": true}));
+    let seen = faults_of(&sms, &linked);
+    assert_eq!(
+        seen,
+        [("/channel/fallback_to_sms".to_owned(), "impossible")]
+    );
+    let plain = json!({"invoice": {"name": "bill", "language": "en"}});
+    let pictured = json!({"invoice": {"name": "bill", "language": "en", "media_header": true}});
+    let qr = [("/channel/qr_header".to_owned(), "impossible")];
+    for (changes, payment, refused) in [
+        (json!({"qr_header": "upload"}), &linked, false),
+        (json!({"qr_header": "link"}), &linked, false),
+        (json!({"qr_header": "link"}), &payment(), true),
+        (
+            json!({"qr_header": "link", "templates": plain}),
+            &linked,
+            true,
+        ),
+        (
+            json!({"qr_header": "link", "templates": pictured}),
+            &linked,
+            false,
+        ),
+        // In free form the code goes out; the template, should it be needed, does without.
+        (
+            json!({"qr_header": "link", "templates": plain, "form": "auto"}),
+            &linked,
+            false,
+        ),
+        (
+            json!({"qr_header": "link", "templates": plain, "form": "interactive"}),
+            &linked,
+            false,
+        ),
+    ] {
+        let seen = faults_of(&with(changes.clone()), payment);
+        assert_eq!(seen, if refused { &qr[..] } else { &[] }, "{changes}");
+    }
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\npicture";
+
+fn pictured_template() -> Template {
+    Template {
+        media_header: true,
+        ..template(&[])
+    }
+}
+
+/// What a bill with this code above it begins with, given the answers so far.
+fn with_code(
+    document: &Value,
+    qr: QrCode<'_>,
+    template: Option<&Template>,
+    answers: &[Answer],
+) -> SendStep {
+    let letter = Letter::new(bill(document));
+    let out = Outgoing {
+        qr: Some(qr),
+        ..letter.outgoing(invoice(LINK), template)
+    };
+    channel().send(&out, answers)
+}
+
+fn called(step: SendStep) -> HttpCall {
+    match step {
+        SendStep::Call(call) => *call,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn said(call: &HttpCall) -> Value {
+    serde_json::from_slice(&call.body.as_ref().unwrap().1).unwrap()
+}
+
+#[test]
+fn the_code_to_pay_heads_bills_that_have_no_header() {
+    let link = || QrCode::Link("https://shop.example/r/token/qr.png".into());
+    let (small, full) = (small_bill(), full_bill());
+    let form = pictured_template();
+    let uploaded = [reply(200, &fixture("meta/resp_media_uploaded.json"))];
+    let show = |step| printed(&called(step));
+    insta::assert_json_snapshot!(
+        "invoice_qr_link",
+        show(with_code(&small, link(), None, &[]))
+    );
+    insta::assert_json_snapshot!(
+        "invoice_template_qr_link",
+        show(with_code(&small, link(), Some(&form), &[]))
+    );
+    insta::assert_json_snapshot!(
+        "upload_media",
+        show(with_code(&small, QrCode::Png(PNG), None, &[]))
+    );
+    insta::assert_json_snapshot!(
+        "invoice_qr_uploaded",
+        show(with_code(&small, QrCode::Png(PNG), None, &uploaded))
+    );
+    insta::assert_json_snapshot!(
+        "invoice_template_qr_uploaded",
+        show(with_code(&small, QrCode::Png(PNG), Some(&form), &uploaded))
+    );
+    // The bill's own header stays, and nothing is uploaded in vain: not for it, not for a template without a place.
+    let plain = template(&[]);
+    for (document, template) in [(&full, None), (&full, Some(&form)), (&small, Some(&plain))] {
+        for qr in [link(), QrCode::Png(PNG)] {
+            let call = called(with_code(document, qr, template, &[]));
+            assert_eq!(call.label, "meta.send_message");
+            assert!(!said(&call).to_string().contains("qr.png"));
+        }
+    }
+    // News of the order has no header.
+    let letter = Letter::new(bill(&small));
+    let text = "Thank you!".to_owned();
+    let out = Outgoing {
+        qr: Some(QrCode::Png(PNG)),
+        ..letter.outgoing(Content::Receipt { text }, None)
+    };
+    assert_eq!(called(channel().send(&out, &[])).label, "meta.send_message");
+}
+
+#[test]
+fn a_picture_goes_out_as_it_is() {
+    let call = called(with_code(&small_bill(), QrCode::Png(PNG), None, &[]));
+    let (kind, body) = call.body.unwrap();
+    let boundary = kind.strip_prefix("multipart/form-data; boundary=").unwrap();
+    assert!(boundary.len() <= 70, "RFC 2046, 5.1.1");
+    let at = body.windows(PNG.len()).position(|w| w == PNG).unwrap();
+    assert!(body[..at].ends_with(b"Content-Type: image/png\r\n\r\n"));
+    assert_eq!(
+        body[at + PNG.len()..],
+        *format!("\r\n--{boundary}--\r\n").as_bytes()
+    );
+}
+
+#[test]
+fn a_failed_upload_leaves_nothing_in_doubt() {
+    let form = pictured_template();
+    let outcome = |answer: &Answer, template| {
+        with_code(
+            &small_bill(),
+            QrCode::Png(PNG),
+            template,
+            std::slice::from_ref(answer),
+        )
+    };
+    let error = |code: i64| json!({"error": {"code": code, "message": "x"}}).to_string();
+    for (answer, remedy, code) in [
+        (Answer::Lost("x".into()), Remedy::Retry, "upload_lost"),
+        (Answer::NotSent("x".into()), Remedy::Retry, "not_sent"),
+        (raw(200, None, "{}"), Remedy::Retry, "upload_lost"),
+        (raw(200, None, "<html>"), Remedy::Retry, "upload_lost"),
+        (raw(500, None, ""), Remedy::Retry, "http_500"),
+        (raw(500, None, &error(987_654)), Remedy::Retry, "987654"),
+        (raw(408, None, ""), Remedy::Retry, "http_408"),
+        (raw(500, None, &error(131_000)), Remedy::Retry, "131000"),
+        (
+            raw(429, Some(7), &error(130_429)),
+            Remedy::Throttled(7),
+            "130429",
+        ),
+        (raw(401, None, &error(190)), Remedy::Alert, "190"),
+    ] {
+        for template in [None, Some(&form)] {
+            let SendStep::Failed(failure) = outcome(&answer, template) else {
+                panic!("{answer:?}")
+            };
+            assert_eq!((failure.remedy, failure.code.as_str()), (remedy, code));
+        }
+    }
+    // A file Meta does not want: the bill goes out without it, unless a template insists.
+    for answer in [
+        reply(400, &fixture("meta/err_100_media_type.json")),
+        raw(400, None, &error(131_053)),
+        raw(413, None, ""),
+    ] {
+        let call = called(outcome(&answer, None));
+        assert_eq!(call.label, "meta.send_message");
+        assert_eq!(said(&call)["interactive"].get("header"), None);
+        assert!(matches!(outcome(&answer, Some(&form)), SendStep::Failed(_)));
+    }
+}
+
+#[test]
+fn the_message_after_an_upload_is_judged_like_any_other() {
+    let answers = |last: Answer| [reply(200, &fixture("meta/resp_media_uploaded.json")), last];
+    let outcome = |answers: &[Answer]| with_code(&small_bill(), QrCode::Png(PNG), None, answers);
+    let sent = answers(reply(200, &fixture("meta/resp_message_sent.json")));
+    assert!(matches!(outcome(&sent), SendStep::Sent { .. }));
+    let lost = answers(Answer::Lost("x".into()));
+    let SendStep::Failed(failure) = outcome(&lost) else {
+        panic!()
+    };
+    assert_eq!(failure.remedy, Remedy::Unknown);
+}
+
+#[test]
+fn an_intent_that_cannot_collect_the_bill_is_given_up() {
+    let letter = Letter::new(bill(&small_bill()));
+    for (uri, reason) in [
+        ("upi://pay?pn=Acme", "payee"),
+        ("upi://pay?pa=shop@bank&am=999.00", "amount"),
+        ("https://pay.example", "upi://pay"),
+    ] {
+        for qr in [None, Some(QrCode::Png(PNG))] {
+            let out = Outgoing {
+                qr,
+                ..letter.outgoing(invoice(Checkout::Intent { uri }), None)
+            };
+            let SendStep::Failed(failure) = channel().send(&out, &[]) else {
+                panic!("{uri}")
+            };
+            assert_eq!(
+                (failure.remedy, failure.code.as_str()),
+                (Remedy::GiveUp, "intent_unusable")
+            );
+            assert!(failure.detail.contains(reason), "{}", failure.detail);
+        }
+    }
+}
+
+/// One inbound message to our number.
+fn wrote(message: Value) -> Signal {
+    let mut hook = fixture("meta/wh_inbound_text.json");
+    hook["entry"][0]["changes"][0]["value"]["messages"] = json!([message]);
+    signals(&hook).pop().unwrap()
+}
+
+#[test]
+fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
+    let from = json!({"from": "919876543210", "id": "wamid.1", "timestamp": "1749416383"});
+    let with = |more: Value| {
+        let mut message = from.clone();
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        message
+    };
+    for (message, expected) in [
+        (json!({"type": "text", "text": {"body": "Hi"}}), None),
+        (
+            json!({"type": "text", "text": {"body": " STOP. "}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "text", "text": {"body": "please stop"}}),
+            None,
+        ),
+        (
+            json!({"type": "button", "button": {"text": "Unsubscribe", "payload": "u"}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "interactive", "interactive": {"type": "button_reply", "button_reply": {"id": "1", "title": "Start"}}}),
+            Some(Wish::OptIn),
+        ),
+        (
+            json!({"type": "interactive", "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Opt out"}}}),
+            Some(Wish::OptOut),
+        ),
+        (json!({"type": "image", "image": {"id": "1"}}), None),
+        (json!({"type": "unsupported"}), None),
+        (json!({}), None),
+        (json!({"timestamp": 1_749_416_383}), None),
+    ] {
+        let Signal::Inbound { phone, at, wish } = wrote(with(message.clone())) else {
+            panic!("{message}")
+        };
+        assert_eq!(
+            (phone.e164(), at, wish),
+            (
+                "+919876543210",
+                Millis::from_seconds(1_749_416_383),
+                expected
+            ),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn messages_of_nobody_we_can_name_are_left_alone() {
+    let text = json!({"body": "stop"});
+    for message in [
+        json!({"timestamp": "1749416383", "type": "text", "text": text}),
+        json!({"from": "IN.13491208655302741918", "timestamp": "1749416383", "type": "text", "text": text}),
+        json!({"from": "", "user_id": "IN.13491208655302741918", "timestamp": "1749416383", "text": text}),
+        json!({"from": 919_876_543_210_i64, "timestamp": "1749416383", "text": text}),
+        json!({"from": "919876543210", "type": "text", "text": text}),
+        json!({"from": "919876543210", "timestamp": "0", "type": "text", "text": text}),
+        json!({"from": "919876543210", "timestamp": "1749416383", "group_id": "g", "type": "text", "text": text}),
+        json!({"from": "919876543210", "timestamp": "1749416383", "type": "system", "system": {"type": "user_changed_number", "body": "stop"}}),
+        json!({"from": "919876543210", "timestamp": "1749416383", "type": "request_welcome"}),
+        json!("stop"),
+        json!(null),
+    ] {
+        let Signal::Ignored(note) = wrote(message.clone()) else {
+            panic!("{message}")
+        };
+        assert!(
+            !note.contains("IN.") && !note.contains("9876543210") && !note.contains("stop"),
+            "{note}"
+        );
+    }
+    for number in [json!("1"), json!(null)] {
+        let mut hook = fixture("meta/wh_inbound_text.json");
+        hook["entry"][0]["changes"][0]["value"]["metadata"]["phone_number_id"] = number;
+        assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
+    }
+}
+
+#[test]
+fn a_report_needs_no_recipient() {
+    let report = json!({"id": "wamid.1", "status": "delivered", "timestamp": "1", "recipient_user_id": "IN.1349",
+                        "biz_opaque_callback_data": "1:INV-1:invoice.2:3"});
+    assert!(matches!(
+        &signals(&statuses(json!([report])))[..],
+        [Signal::Message {
+            report: Report::Progress(Progress::Delivered),
+            ..
+        }]
+    ));
+    let mut paid = fixture("meta/wh_payment_captured.json");
+    paid.pointer_mut("/entry/0/changes/0/value/statuses/0")
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove("recipient_id");
+    assert!(matches!(&signals(&paid)[..], [Signal::Payment { .. }]));
+}
+
+#[test]
+fn refunds_of_a_reported_payment_are_hints() {
+    let mut hook = fixture("meta/wh_payment_refunded.json");
+    let pointer = "/entry/0/changes/0/value/statuses/0/payment/refunds";
+    let first = hook.pointer(pointer).unwrap()[0].clone();
+    let change = |field: &str, value: Value| {
+        let mut refund = first.clone();
+        refund[field] = value;
+        refund
+    };
+    *hook.pointer_mut(pointer).unwrap() = json!([
+        first,
+        change("status", json!("pending")),
+        change("status", json!("FAILED")),
+        change("status", json!("queued")),
+        change("amount", json!({"value": 1, "offset": 1})),
+        change("id", json!(null)),
+    ]);
+    let read = signals(&hook);
+    assert!(matches!(read[0], Signal::Payment { .. }));
+    let reports: Vec<_> = read[1..]
+        .iter()
+        .filter_map(|signal| match signal {
+            Signal::Refund {
+                reference,
+                report,
+                trust: Trust::Hint,
+            } => {
+                assert_eq!(reference.as_str(), "INV-1");
+                Some(report)
+            }
+            Signal::Ignored(_) => None,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        *reports[0],
+        RefundReport {
+            status: RefundStatus::Processed,
+            id: Some("rfnd_N1".into()),
+            name: None,
+            payment_id: "pay_N1".into(),
+            amount: Paise::new(100).unwrap(),
+            speed: Some(Speed::Instant),
+            bank_reference: None,
+            error: None,
+            at: Some(Millis::from_seconds(1_772_129_300)),
+        }
+    );
+    let words: Vec<_> = reports.iter().map(|r| r.status).collect();
+    use RefundStatus::{Failed, Pending, Processed};
+    assert_eq!(words, [Processed, Pending, Failed, Pending]);
+}
+
+#[test]
+fn a_configuration_that_stops_working_is_loud() {
+    let news = |name: &str, status: &str| {
+        let mut hook = fixture("meta/wh_payment_configuration_update.json");
+        let value = &mut hook["entry"][0]["changes"][0]["value"];
+        value["configuration_name"] = json!(name);
+        value["status"] = json!(status);
+        match signals(&hook).pop() {
+            Some(Signal::Ignored(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        news("shop / test", "Active"),
+        "payment configuration shop / test is now Active"
+    );
+    for status in ["Needs Testing", "Needs_Connecting", ""] {
+        let text = news("shop / test", status);
+        assert!(
+            text.starts_with("ATTENTION") && text.contains("CANNOT BE PAID"),
+            "{text}"
+        );
+        let other = news("another", status);
+        assert!(
+            other.starts_with("ATTENTION") && !other.contains("CANNOT BE PAID"),
+            "{other}"
+        );
+    }
+}
+
+fn refund_request() -> RefundRequest {
+    RefundRequest {
+        reference: ReferenceId::parse("INV-1").unwrap(),
+        order_id: "INV-1".into(),
+        gateway_id: None,
+        mode: PaymentMode::PaymentGateway,
+        payment_id: "pay_N1".into(),
+        captured: Paise::new(1000).unwrap(),
+        captured_at: Millis::from_seconds(1_772_129_215),
+        refund_id: "RF-1".into(),
+        token: "abcdefghij0123456789".into(),
+        amount: Paise::new(100).unwrap(),
+        before: Paise::ZERO,
+        same_amount_at: None,
+        speed: Speed::Normal,
+        reason: Some("damaged".into()),
+        now: Millis::from_seconds(1_772_130_000),
+        gateway_refund_id: None,
+    }
+}
+
+/// A lookup's answer with these refunds: id, paise, status, time.
+fn refunds(list: &[(&str, i64, &str, i64)]) -> Answer {
+    let mut document = fixture("meta/resp_lookup_captured.json");
+    document["payments"][0]["transactions"][0]["refunds"] = list
+        .iter()
+        .map(|(id, paise, status, at)| {
+            json!({"id": id, "amount": {"value": paise, "offset": 100}, "speed_processed": "normal",
+                   "status": status, "created_timestamp": at})
+        })
+        .collect();
+    reply(200, &document)
+}
+
+fn refund(request: &RefundRequest, answers: &[Answer]) -> Result<RefundReport, CallError> {
+    match channel().refund(request, answers) {
+        Step::Done(result) => result,
+        Step::Call(call) => panic!("{call:?}"),
+    }
+}
+
+fn asked_for(request: &RefundRequest, answers: &[Answer]) -> HttpCall {
+    match channel().refund(request, answers) {
+        Step::Call(call) => *call,
+        Step::Done(result) => panic!("{result:?}"),
+    }
+}
+
+#[test]
+fn a_refund_is_looked_for_and_then_asked_for() {
+    let request = refund_request();
+    insta::assert_json_snapshot!("lookup_refund", printed(&asked_for(&request, &[])));
+    insta::assert_json_snapshot!("refund", printed(&asked_for(&request, &[refunds(&[])])));
+    let instant = RefundRequest {
+        speed: Speed::Instant,
+        ..request.clone()
+    };
+    assert_eq!(
+        said(&asked_for(&instant, &[refunds(&[])]))["speed"],
+        "instant"
+    );
+    let report = refund(
+        &request,
+        &[refunds(&[]), reply(200, &fixture("meta/resp_refund.json"))],
+    )
+    .unwrap();
+    assert_eq!(
+        report,
+        RefundReport {
+            status: RefundStatus::Pending,
+            id: Some("refund-id".into()),
+            name: None,
+            payment_id: "pay_N1".into(),
+            amount: request.amount,
+            speed: Some(Speed::Normal),
+            bank_reference: None,
+            error: None,
+            at: None,
+        }
+    );
+    for (word, status) in [
+        ("completed", RefundStatus::Processed),
+        ("failed", RefundStatus::Failed),
+        ("PENDING", RefundStatus::Pending),
+        ("new word", RefundStatus::Pending),
+    ] {
+        let said = json!({"id": "r", "status": word});
+        let report = refund(&request, &[refunds(&[]), reply(200, &said)]).unwrap();
+        assert_eq!((report.status, report.speed), (status, None), "{word}");
+    }
+}
+
+#[test]
+fn a_refund_asked_for_again_is_not_made_twice() {
+    let request = refund_request();
+    let there = refund(&request, &[refunds(&[("r1", 100, "pending", 5)])]).unwrap();
+    assert_eq!(there.id.as_deref(), Some("r1"));
+    // One of the same amount was refunded before and is known; ours is the second.
+    let second = RefundRequest {
+        before: Paise::new(100).unwrap(),
+        ..request.clone()
+    };
+    let one = refunds(&[("r1", 100, "success", 5)]);
+    assert_eq!(asked_for(&second, &[one]).label, "meta.refund");
+    let two = refunds(&[("r2", 100, "pending", 9), ("r1", 100, "success", 5)]);
+    assert_eq!(
+        refund(&second, &[two]).unwrap().id.as_deref(),
+        Some("r2"),
+        "the later one"
+    );
+    // Others of other amounts, and failed ones, are not it.
+    for list in [
+        refunds(&[]),
+        refunds(&[("r1", 100, "failed", 5)]),
+        refunds(&[("r1", 99, "success", 5)]),
+        refunds(&[("r1", 900, "success", 5)]),
+    ] {
+        assert_eq!(asked_for(&request, &[list]).label, "meta.refund");
+    }
+}
+
+#[test]
+fn a_refund_goes_to_the_payment_meant_or_nowhere() {
+    let request = refund_request();
+    let other = RefundRequest {
+        payment_id: "pay_N2".into(),
+        ..request.clone()
+    };
+    let mut failed = fixture("meta/resp_lookup_captured.json");
+    failed["payments"][0]["transactions"][0]["status"] = json!("failed");
+    let mut foreign = fixture("meta/resp_lookup_captured.json");
+    foreign["payments"][0]["reference_id"] = json!("INV-2");
+    for (request, answer) in [
+        (&other, refunds(&[])),
+        (&request, reply(200, &failed)),
+        (&request, reply(200, &foreign)),
+        (&request, reply(200, &json!({"payments": []}))),
+    ] {
+        assert!(
+            matches!(refund(request, &[answer]), Err(CallError::Rejected { code, .. }) if code == "refund_no_payment")
+        );
+    }
+    // By the order's id too, which stands for the payment until there is one.
+    let by_order = RefundRequest {
+        payment_id: "order_N1".into(),
+        ..request.clone()
+    };
+    assert_eq!(asked_for(&by_order, &[refunds(&[])]).label, "meta.refund");
+    let mut broken = fixture("meta/resp_lookup_captured.json");
+    broken["payments"][0]["transactions"][0]["refunds"] = json!([{"id": "r1"}]);
+    for answer in [
+        Answer::Lost("x".into()),
+        Answer::NotSent("x".into()),
+        raw(502, None, ""),
+        reply(500, &fixture("meta/resp_lookup_error.json")),
+        reply(200, &broken),
+        reply(200, &json!({})),
+    ] {
+        assert!(
+            matches!(
+                refund(&request, std::slice::from_ref(&answer)),
+                Err(CallError::Unavailable { .. })
+            ),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn a_refund_whose_answer_is_in_doubt_is_in_doubt() {
+    let request = refund_request();
+    let ends = |answer: &Answer| refund(&request, &[refunds(&[]), answer.clone()]);
+    let error = |code: i64| json!({"error": {"code": code, "message": "x"}}).to_string();
+    for answer in [
+        Answer::Lost("x".into()),
+        raw(200, None, "{}"),
+        raw(200, None, "<html>"),
+        raw(200, None, "{\"id\":\"r\"}"),
+        raw(200, None, &error(100)),
+        raw(500, None, ""),
+        raw(503, None, &error(987_654)),
+        raw(500, None, &error(131_000)),
+        raw(503, None, &error(2)),
+        raw(400, None, &error(1)),
+        raw(408, None, ""),
+        reply(400, &fixture("meta/resp_lookup_error.json")),
+    ] {
+        assert!(
+            matches!(ends(&answer), Err(CallError::Unknown { .. })),
+            "{answer:?}"
+        );
+    }
+    for answer in [
+        Answer::NotSent("x".into()),
+        raw(429, Some(3), ""),
+        raw(429, Some(3), &error(987_654)),
+        raw(400, Some(3), &error(130_429)),
+        raw(400, None, &error(4)),
+        raw(400, None, &error(80_007)),
+    ] {
+        assert!(
+            matches!(ends(&answer), Err(CallError::Unavailable { .. })),
+            "{answer:?}"
+        );
+    }
+    for (answer, code) in [
+        (raw(400, None, &error(131_009)), "131009"),
+        (raw(401, None, &error(190)), "190"),
+        (raw(400, None, &error(987_654)), "987654"),
+        (raw(404, None, ""), "http_404"),
+    ] {
+        assert!(
+            matches!(ends(&answer), Err(CallError::Rejected { code: c, .. }) if c == code),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
+fn what_became_of_a_refund_is_looked_up() {
+    let look = |request: &RefundRequest, answer: Answer| {
+        let Step::Call(call) = channel().lookup_refund(request, &[]) else {
+            panic!()
+        };
+        assert!(call.url.ends_with("/payments/shop%20%2F%20test/INV-1"));
+        match channel().lookup_refund(request, &[answer]) {
+            Step::Done(result) => result,
+            Step::Call(call) => panic!("{call:?}"),
+        }
+    };
+    let request = refund_request();
+    assert_eq!(look(&request, refunds(&[])), Ok(None));
+    assert_eq!(
+        look(&request, refunds(&[("r1", 100, "failed", 5)])),
+        Ok(None),
+        "nothing was paid, so it may be asked for again"
+    );
+    let found = look(&request, refunds(&[("r1", 100, "success", 5)])).unwrap();
+    assert_eq!(found.unwrap().status, RefundStatus::Processed);
+    let named = RefundRequest {
+        gateway_refund_id: Some("r1".into()),
+        ..request.clone()
+    };
+    let list = [("r2", 100, "success", 9), ("r1", 100, "failed", 5)];
+    let found = look(&named, refunds(&list)).unwrap().unwrap();
+    assert_eq!(
+        (found.id.as_deref(), found.status),
+        (Some("r1"), RefundStatus::Failed)
+    );
+    assert!(
+        matches!(
+            look(&named, refunds(&[])),
+            Err(CallError::Unavailable { .. })
+        ),
+        "accepted once, so never again"
+    );
+    assert!(matches!(
+        look(&request, Answer::Lost("x".into())),
+        Err(CallError::Unavailable { .. })
+    ));
+}
+
+#[test]
+fn without_a_configuration_there_is_nothing_to_refund() {
+    let linked = json!({"mode": "payment_link", "gateway": "razorpay", "credentials": {}});
+    let c = chatbill_channels::open(&tenant(&settings(), &linked)).unwrap();
+    let request = refund_request();
+    assert!(matches!(
+        c.refund(&request, &[]),
+        Step::Done(Err(CallError::Unsupported(_)))
+    ));
+    assert!(matches!(
+        c.lookup_refund(&request, &[]),
+        Step::Done(Err(CallError::Unsupported(_)))
+    ));
+    assert_eq!(c.check_refund(&request)[0].code, "impossible");
+}
+
+#[test]
+fn more_than_is_left_is_not_refunded() {
+    let faults = |amount: i64, before: i64| {
+        channel().check_refund(&RefundRequest {
+            amount: Paise::new(amount).unwrap(),
+            before: Paise::new(before).unwrap(),
+            ..refund_request()
+        })
+    };
+    assert_eq!(faults(1000, 0), []);
+    assert_eq!(faults(400, 600), []);
+    for (amount, before) in [(1001, 0), (401, 600), (i64::MAX, 1)] {
+        let found = faults(amount, before);
+        assert_eq!(
+            (found[0].pointer.as_str(), found[0].code),
+            ("/amount", "too_large")
+        );
+    }
+}
+
+#[test]
+fn a_lookup_tells_refunds_too() {
+    let found = look(refunds(&[
+        ("r1", 100, "success", 5),
+        ("r2", 50, "pending", 6),
+    ]))
+    .unwrap();
+    assert_eq!(found.reports.len(), 1);
+    let seen: Vec<_> = found
+        .refunds
+        .iter()
+        .map(|r| (r.id.as_deref(), r.amount.get(), r.payment_id.as_str()))
+        .collect();
+    assert_eq!(
+        seen,
+        [(Some("r1"), 100, "pay_N1"), (Some("r2"), 50, "pay_N1")]
+    );
+    // One that cannot be read does not hide the payment.
+    let mut document = fixture("meta/resp_lookup_captured.json");
+    document["payments"][0]["transactions"][0]["refunds"] = json!([{"id": "r1"}]);
+    let found = look(reply(200, &document)).unwrap();
+    assert_eq!((found.reports.len(), found.refunds.len()), (1, 0));
+}
+
+/// What `check --live` finds with these payment settings and this answer.
+fn checked(payment: &Value, answer: Answer) -> Result<Vec<Fault>, CallError> {
+    let c = chatbill_channels::open(&tenant(&settings(), payment)).unwrap();
+    match c.check_account(&[]) {
+        Step::Done(result) => result,
+        Step::Call(call) => {
+            assert_eq!(call.label, "meta.payment_configurations");
+            match c.check_account(&[answer]) {
+                Step::Done(result) => result,
+                Step::Call(call) => panic!("{call:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_account_is_asked_for_the_payment_configuration() {
+    let native = |name: &str, gateway: &str| json!({"mode": "payment_gateway", "gateway": gateway, "configuration_name": name, "credentials": {}});
+    let ours = native("test-payment-configuration", "razorpay");
+    let Step::Call(call) = channel().check_account(&[]) else {
+        panic!()
+    };
+    insta::assert_json_snapshot!("payment_configurations", printed(&call));
+    let sample = fixture("meta/resp_payment_configurations.json");
+    assert_eq!(checked(&ours, reply(200, &sample)), Ok(vec![]));
+    let codes = |payment: &Value, document: &Value| -> Vec<&'static str> {
+        let faults = checked(payment, reply(200, document)).unwrap();
+        assert!(
+            faults
+                .iter()
+                .all(|f| f.pointer == "/payment/configuration_name")
+        );
+        faults.into_iter().map(|f| f.code).collect()
+    };
+    assert_eq!(codes(&native("other", "razorpay"), &sample), ["unknown"]);
+    assert_eq!(codes(&ours, &json!({"data": []})), ["unknown"]);
+    assert_eq!(
+        codes(&native("test-payment-configuration", "payu"), &sample),
+        ["inconsistent"]
+    );
+    for status in ["Needs_Testing", "Needs Testing", "Needs_Connecting", ""] {
+        let mut asleep = sample.clone();
+        asleep["data"][0]["payment_configurations"][0]["status"] = json!(status);
+        assert_eq!(codes(&ours, &asleep), ["inactive"], "{status}");
+    }
+    let mut loose = sample.clone();
+    loose["data"][0]["payment_configurations"][0]["status"] = json!("ACTIVE");
+    assert!(codes(&ours, &loose).is_empty());
+
+    let linked = json!({"mode": "payment_link", "gateway": "razorpay", "configuration_name": "other", "credentials": {}});
+    assert_eq!(
+        checked(&linked, Answer::Lost("never asked".into())),
+        Ok(vec![])
+    );
+
+    for answer in [
+        Answer::Lost("x".into()),
+        raw(500, None, "<html>"),
+        raw(200, None, "{}"),
+    ] {
+        assert!(matches!(
+            checked(&ours, answer),
+            Err(CallError::Unavailable { .. })
+        ));
+    }
+    let refused = json!({"error": {"code": 131_005, "message": "Access denied", "error_data": {"details": "Accept the terms: https://fb.me/12345"}}});
+    assert!(
+        matches!(checked(&ours, reply(403, &refused)), Err(CallError::Rejected { code, reason }) if code == "131005" && reason.contains("https://fb.me/12345"))
     );
 }
