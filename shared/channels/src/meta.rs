@@ -793,7 +793,6 @@ fn configuration_faults(
         .get("data")
         .and_then(Value::as_array)
         .ok_or_else(|| unavailable("the answer is not a list of payment configurations", None))?;
-    let fault = |code, detail: String| Fault::new("/payment/configuration_name", code, detail);
     let all = || {
         groups
             .iter()
@@ -804,22 +803,23 @@ fn configuration_faults(
             .filter_map(|c| text(c, "configuration_name"))
             .map(|name| quotable(&name))
             .collect();
-        return Ok(vec![fault(
+        let others = match names.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        return Ok(vec![Fault::new(
+            "/payment/configuration_name",
             "unknown",
             format!(
-                "the WhatsApp account has no payment configuration of this name; it has {}",
-                if names.is_empty() {
-                    "none".to_owned()
-                } else {
-                    names.join(", ")
-                }
+                "the WhatsApp account has no payment configuration of this name; it has {others}"
             ),
         )]);
     };
     let mut faults = Vec::new();
     let status = text(found, "status").unwrap_or_default();
     if letters(&status) != "active" {
-        faults.push(fault(
+        faults.push(Fault::new(
+            "/payment/configuration_name",
             "inactive",
             format!(
                 "the payment configuration is {}, not Active: customers cannot pay with it",
@@ -829,7 +829,8 @@ fn configuration_faults(
     }
     let provider = text(found, "provider_name").unwrap_or_default();
     if letters(&provider) != letters(gateway) {
-        faults.push(fault(
+        faults.push(Fault::new(
+            "/payment/configuration_name",
             "inconsistent",
             format!(
                 "the payment configuration leads to {}, but /payment/gateway is {gateway}",
@@ -861,9 +862,6 @@ fn inbound(message: &Value) -> Signal {
         return ignored("a message from a customer whose number is not shown");
     };
     let at = message.get("timestamp").and_then(whole).filter(|t| *t > 0);
-    let Some(at) = at else {
-        return ignored("a message from a customer without a time");
-    };
     let said = [
         "/text/body",
         "/button/text",
@@ -874,7 +872,7 @@ fn inbound(message: &Value) -> Signal {
     .find_map(|place| message.pointer(place).and_then(Value::as_str));
     Signal::Inbound {
         phone,
-        at: Millis::from_seconds(at),
+        at: at.map(Millis::from_seconds),
         wish: said.and_then(Wish::of),
     }
 }

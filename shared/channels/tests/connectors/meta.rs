@@ -1327,8 +1327,29 @@ fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
             (phone.e164(), at, wish),
             (
                 "+919876543210",
-                Millis::from_seconds(1_749_416_383),
+                Some(Millis::from_seconds(1_749_416_383)),
                 expected
+            ),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_message_without_a_time_is_still_a_message() {
+    for message in [
+        json!({"from": "919876543210", "type": "text", "text": {"body": "stop"}}),
+        json!({"from": "919876543210", "timestamp": "0", "text": {"body": "stop"}}),
+        json!({"from": "919876543210", "timestamp": "today", "text": {"body": "stop"}}),
+    ] {
+        assert!(
+            matches!(
+                wrote(message.clone()),
+                Signal::Inbound {
+                    at: None,
+                    wish: Some(Wish::OptOut),
+                    ..
+                }
             ),
             "{message}"
         );
@@ -1343,8 +1364,6 @@ fn messages_of_nobody_we_can_name_are_left_alone() {
         json!({"from": "IN.13491208655302741918", "timestamp": "1749416383", "type": "text", "text": text}),
         json!({"from": "", "user_id": "IN.13491208655302741918", "timestamp": "1749416383", "text": text}),
         json!({"from": 919_876_543_210_i64, "timestamp": "1749416383", "text": text}),
-        json!({"from": "919876543210", "type": "text", "text": text}),
-        json!({"from": "919876543210", "timestamp": "0", "type": "text", "text": text}),
         json!({"from": "919876543210", "timestamp": "1749416383", "group_id": "g", "type": "text", "text": text}),
         json!({"from": "919876543210", "timestamp": "1749416383", "type": "system", "system": {"type": "user_changed_number", "body": "stop"}}),
         json!({"from": "919876543210", "timestamp": "1749416383", "type": "request_welcome"}),
