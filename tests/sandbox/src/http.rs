@@ -22,6 +22,19 @@ pub(crate) struct Call {
     pub(crate) body: Vec<u8>,
 }
 
+/// One part of a multipart form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    /// The field's name.
+    pub(crate) name: &'a str,
+    /// The file's name, if it is a file.
+    pub(crate) filename: Option<&'a str>,
+    /// Its `Content-Type`, if it has one.
+    pub(crate) kind: Option<&'a str>,
+    /// Its content.
+    pub(crate) content: &'a [u8],
+}
+
 /// A body larger than this is cut off: no vendor takes more on these paths.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -113,9 +126,50 @@ impl Call {
         Some(fields)
     }
 
-    /// The body for a record: JSON if it is, a form's fields as an object, else text.
+    /// The parts of a multipart form to the byte, as files need it; `None` if the body says that it is none.
+    pub(crate) fn parts(&self) -> Option<Vec<Part<'_>>> {
+        let kind = self.header("content-type")?;
+        let (_, boundary) = kind
+            .strip_prefix("multipart/form-data")?
+            .split_once("boundary=")?;
+        let boundary = boundary.split(';').next()?.trim().trim_matches('"');
+        let mut found = Vec::new();
+        let opening = format!("--{boundary}\r\n");
+        let mut rest = self.body.strip_prefix(opening.as_bytes())?;
+        loop {
+            let (part, following) = around(rest, format!("\r\n--{boundary}").as_bytes())?;
+            let (head, content) = around(part, b"\r\n\r\n")?;
+            found.push(read_part(std::str::from_utf8(head).ok()?, content)?);
+            match following.strip_prefix(b"\r\n") {
+                Some(next) => rest = next,
+                // Without its end somebody cut it off.
+                None => return following.starts_with(b"--").then_some(found),
+            }
+        }
+    }
+
+    /// The body for a record: JSON if it is, a form's fields as an object (of files only name, type and size), else text.
     pub(crate) fn body_for_record(&self) -> Value {
-        if let Some(form) = self.form() {
+        if let Some(parts) = self
+            .parts()
+            .filter(|parts| parts.iter().any(|part| part.filename.is_some()))
+        {
+            parts
+                .into_iter()
+                .map(|part| {
+                    let shown = match part.filename {
+                        Some(file) => format!(
+                            "{file} ({}, {} bytes)",
+                            part.kind.unwrap_or("no type"),
+                            part.content.len()
+                        ),
+                        None => String::from_utf8_lossy(part.content).into_owned(),
+                    };
+                    (part.name.to_owned(), Value::from(shown))
+                })
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        } else if let Some(form) = self.form() {
             form.into_iter()
                 .map(|(name, value)| (name, Value::from(value)))
                 .collect::<serde_json::Map<_, _>>()
@@ -145,6 +199,37 @@ impl Call {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+}
+
+/// What stands before and after the first `mark`.
+fn around<'a>(bytes: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = bytes
+        .windows(mark.len())
+        .position(|window| window == mark)?;
+    let (before, rest) = bytes.split_at(at);
+    Some((before, rest.strip_prefix(mark)?))
+}
+
+fn read_part<'a>(head: &'a str, content: &'a [u8]) -> Option<Part<'a>> {
+    let header = |wanted: &str| {
+        head.split("\r\n").find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+        })
+    };
+    let disposition = header("content-disposition")?.strip_prefix("form-data;")?;
+    let parameter = |wanted: &str| {
+        disposition.split(';').find_map(|pair| {
+            let (name, value) = pair.trim().split_once('=')?;
+            (name == wanted).then(|| value.trim_matches('"'))
+        })
+    };
+    Some(Part {
+        name: parameter("name")?,
+        filename: parameter("filename"),
+        kind: header("content-type"),
+        content,
+    })
 }
 
 /// The pairs of a query or an urlencoded form.

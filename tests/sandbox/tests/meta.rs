@@ -377,6 +377,7 @@ async fn every_way_of_paying_is_accepted_and_images_limit_the_items() {
 async fn the_samples_of_the_documents_meet_the_documents_rules() {
     let bench = Bench::start().await;
     bench.open_window().await;
+    let (_, uploaded) = upload(&bench, media_form(MEDIA, Some(("image/png", &png(8, 2))))).await;
     // Their totals break the formula of their own page.
     for name in [
         "meta_req_order_details_payment_link",
@@ -396,6 +397,10 @@ async fn the_samples_of_the_documents_meet_the_documents_rules() {
             .unwrap()
         {
             item.as_object_mut().unwrap().remove("sale_amount");
+        }
+        // A placeholder in the sample; a picture must have been uploaded.
+        if let Some(id) = repaired.pointer_mut("/interactive/header/image/id") {
+            *id = uploaded["id"].clone();
         }
         let (http, answer) = bench.send(&repaired).await;
         assert_eq!(http, 200, "{name}: {answer}");
@@ -945,4 +950,219 @@ async fn a_payment_inside_whatsapp_shows_in_the_gateways_account() {
         .razorpay("GET", &format!("/v1/payments/{id}"), None)
         .await;
     assert_eq!(payment["refund_status"], "full");
+}
+
+/// The beginning of a PNG of this depth and colour type, which is all the sandbox looks at.
+fn png(depth: u8, colour: u8) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\0\0\0\x01\0".to_vec();
+    png.extend([depth, colour, 0, 0, 0]);
+    // What a reader of text would stumble over.
+    png.extend(b"\r\n--other\xff\xfe\r\n\r\n");
+    png
+}
+
+/// A form as curl writes it; `file` is its declared type and content.
+fn media_form(fields: &[(&str, &str)], file: Option<(&str, &[u8])>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        body.extend(
+            format!("--xx\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+                .bytes(),
+        );
+    }
+    if let Some((kind, content)) = file {
+        body.extend(
+            format!("--xx\r\nContent-Disposition: form-data; name=\"file\"; filename=\"qr.png\"\r\nContent-Type: {kind}\r\n\r\n")
+                .bytes(),
+        );
+        body.extend(content);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--xx--\r\n");
+    body
+}
+
+async fn upload(bench: &Bench, body: Vec<u8>) -> (u16, Value) {
+    let (http, text) = bench
+        .post(
+            "/meta/106540352242922/media",
+            &[
+                ("authorization", "Bearer token"),
+                ("content-type", "multipart/form-data; boundary=xx"),
+            ],
+            body,
+        )
+        .await;
+    (http, serde_json::from_str(&text).unwrap())
+}
+
+const MEDIA: &[(&str, &str)] = &[("messaging_product", "whatsapp"), ("type", "image/png")];
+
+#[tokio::test]
+async fn pictures_are_uploaded_and_head_a_bill() {
+    let bench = Bench::start().await;
+    bench.open_window().await;
+    let (http, answer) = upload(&bench, media_form(MEDIA, Some(("image/png", &png(8, 2))))).await;
+    assert_eq!(http, 200, "{answer}");
+    let id = answer["id"].as_str().unwrap().to_owned();
+    let received = bench.look("received?operation=upload_media").await;
+    assert_eq!(
+        received["received"][0]["body"],
+        json!({"messaging_product": "whatsapp", "type": "image/png", "file": "qr.png (image/png, 44 bytes)"})
+    );
+    let headed = |reference: &str, id: &str| {
+        let mut message = interactive(order(reference, gateway()));
+        message["interactive"]["header"] = json!({"type": "image", "image": {"id": id}});
+        message
+    };
+    let (http, answer) = bench.send(&headed("INV-1", &id)).await;
+    assert_eq!(http, 200, "{answer}");
+    let (_, answer) = bench.send(&headed("INV-2", "1234567890123456")).await;
+    assert_eq!(code(&answer), 131_009);
+    let mut video = headed("INV-3", &id);
+    video["interactive"]["header"] = json!({"type": "video", "video": {"id": id}});
+    assert_eq!(code(&bench.send(&video).await.1), 131_009);
+    // "Persist for 30 days".
+    bench
+        .control("clock", json!({"advance_seconds": 30 * 24 * 3600}))
+        .await;
+    bench.open_window().await;
+    let (_, answer) = bench.send(&headed("INV-4", &id)).await;
+    assert!(details(&answer).contains("no media"), "{answer}");
+}
+
+#[tokio::test]
+async fn pictures_whatsapp_cannot_show_are_refused() {
+    let bench = Bench::start().await;
+    let good = png(8, 2);
+    for (body, wanted) in [
+        (media_form(MEDIA, Some(("image/png", &png(8, 6)))), 0),
+        (media_form(MEDIA, Some(("image/png", &png(1, 0)))), 131_053),
+        (media_form(MEDIA, Some(("image/png", &png(8, 0)))), 131_053),
+        (media_form(MEDIA, Some(("image/png", &png(8, 3)))), 131_053),
+        (media_form(MEDIA, Some(("image/png", &png(16, 2)))), 131_053),
+        (media_form(MEDIA, Some(("image/png", b"GIF89a"))), 131_053),
+        (media_form(MEDIA, Some(("image/webp", &good))), 100),
+        (media_form(MEDIA, Some(("image/jpeg", &good))), 100),
+        (
+            media_form(
+                &[("messaging_product", "whatsapp"), ("type", "image/gif")],
+                Some(("image/gif", &good)),
+            ),
+            100,
+        ),
+        (media_form(&MEDIA[..1], Some(("image/png", &good))), 100),
+        (media_form(&MEDIA[1..], Some(("image/png", &good))), 100),
+        (
+            media_form(
+                &[("messaging_product", "telegram"), ("type", "image/png")],
+                Some(("image/png", &good)),
+            ),
+            100,
+        ),
+        (media_form(MEDIA, None), 100),
+        (b"{}".to_vec(), 100),
+        // Cut off.
+        (
+            media_form(MEDIA, Some(("image/png", &good)))
+                .strip_suffix(b"--\r\n")
+                .unwrap()
+                .to_vec(),
+            100,
+        ),
+    ] {
+        let (http, answer) = upload(&bench, body).await;
+        assert_eq!(
+            (http == 200, code(&answer)),
+            (wanted == 0, wanted),
+            "{answer}"
+        );
+    }
+    bench
+        .control("faults", json!({"vendor": "meta", "operation": "upload_media", "kind": "status", "status": 429, "code": 130_429, "headers": {"Retry-After": "3"}}))
+        .await;
+    let (http, answer) = upload(&bench, media_form(MEDIA, Some(("image/png", &good)))).await;
+    assert_eq!((http, code(&answer)), (429, 130_429));
+}
+
+#[tokio::test]
+async fn customers_write_tap_and_hide_their_numbers() {
+    let bench = Bench::start().await;
+    let last = || bench.receiver.got().pop().unwrap().body["entry"][0]["changes"][0].clone();
+    let phone = "+919876543210";
+    for (said, pointer, wanted) in [
+        (
+            json!({"text": "STOP"}),
+            "/value/messages/0/text/body",
+            "STOP",
+        ),
+        (
+            json!({"button": "Unsubscribe"}),
+            "/value/messages/0/button/text",
+            "Unsubscribe",
+        ),
+        (
+            json!({"reply_button": "Start"}),
+            "/value/messages/0/interactive/button_reply/title",
+            "Start",
+        ),
+    ] {
+        let mut request = said;
+        request["phone"] = json!(phone);
+        bench.control("customer/message", request).await;
+        bench.settle().await;
+        let change = last();
+        assert_eq!(change.pointer(pointer).unwrap(), wanted);
+        assert_eq!(change["value"]["messages"][0]["from"], "919876543210");
+        assert_eq!(change["value"]["contacts"][0]["wa_id"], "919876543210");
+    }
+    bench
+        .control(
+            "customer/message",
+            json!({"phone": phone, "marketing": "stop"}),
+        )
+        .await;
+    bench.settle().await;
+    let change = last();
+    assert_eq!(change["field"], "user_preferences");
+    assert_eq!(change["value"]["user_preferences"][0]["value"], "stop");
+    let refused = bench
+        .control_refused(
+            "customer/message",
+            json!({"phone": phone, "marketing": "perhaps"}),
+        )
+        .await;
+    assert_eq!(refused.0, 400);
+
+    bench
+        .control("customer/phone", json!({"phone": phone, "username": true}))
+        .await;
+    bench
+        .control("customer/message", json!({"phone": phone, "text": "Hi"}))
+        .await;
+    bench.send(&interactive(order("INV-1", gateway()))).await;
+    bench
+        .control(
+            "customer/pay",
+            json!({"vendor": "meta", "reference_id": "INV-1"}),
+        )
+        .await;
+    bench.settle().await;
+    let hidden: Vec<Value> = bench
+        .receiver
+        .got()
+        .into_iter()
+        .skip(4)
+        .map(|got| got.body["entry"][0]["changes"][0]["value"].clone())
+        .collect();
+    assert!(!json!(hidden).to_string().contains("9876543210"));
+    let user = hidden[0]["contacts"][0]["user_id"].as_str().unwrap();
+    assert!(user.starts_with("IN."));
+    assert_eq!(hidden[0]["contacts"][0].get("wa_id"), None);
+    assert_eq!(hidden[0]["messages"][0].get("from"), None);
+    for status in bench.receiver.statuses() {
+        assert_eq!(status.get("recipient_id"), None);
+        assert_eq!(status["recipient_user_id"], user);
+    }
+    assert_eq!(bench.receiver.statuses().len(), 3);
 }

@@ -1,4 +1,5 @@
 //! `tenant check FILE…` reads tenant documents with the very code the functions use, and names every fault with its JSON pointer.
+//! `tenant check --live FILE…` asks the messaging provider as well whether what the document names is there and ready.
 //! `tenant key TENANT_ID` makes an API key and the hash that goes into the document.
 
 #![allow(
@@ -8,21 +9,44 @@
 )]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chatbill_domain::fault::Fault;
+use chatbill_domain::http::{CallError, converse};
 use chatbill_domain::ids::TenantId;
+use chatbill_domain::payment::PaymentMode;
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::Tenant;
+use chatbill_runtime::http_client::HttpClient;
 
-const USAGE: &str = "usage: tenant check [--local] FILE…\n       tenant key TENANT_ID\n\n\
-    --local also allows http:// base URLs on this machine, as the stage `local` does";
+const USAGE: &str = "usage: tenant check [--local] [--live] FILE…\n       tenant key TENANT_ID\n\n\
+    --local also allows http:// base URLs on this machine, as the stage `local` does\n\
+    --live also asks the messaging provider, with the document's credentials, whether the payment configuration it names is\n\
+    there, active and of the same gateway; nothing is sent to customers and nothing is changed";
+
+/// A person waits for the answer, so it may take longer than in a function.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["check", "--local", files @ ..] if !files.is_empty() => check_all(files, true),
-        ["check", files @ ..] if !files.is_empty() => check_all(files, false),
+        ["check", rest @ ..] => {
+            let (flags, files): (Vec<&str>, Vec<&str>) =
+                rest.iter().partition(|word| word.starts_with("--"));
+            let known = flags
+                .iter()
+                .all(|flag| ["--local", "--live"].contains(flag));
+            if files.is_empty() || !known {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+            check_all(
+                &files,
+                flags.contains(&"--local"),
+                flags.contains(&"--live"),
+            )
+        }
         ["key", tenant] => key(tenant),
         _ => {
             eprintln!("{USAGE}");
@@ -31,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check_all(files: &[&str], local: bool) -> ExitCode {
+fn check_all(files: &[&str], local: bool, live: bool) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         match std::fs::read_to_string(file) {
@@ -40,15 +64,20 @@ fn check_all(files: &[&str], local: bool) -> ExitCode {
                 code = ExitCode::from(2);
             }
             Ok(text) => match check(&text, local) {
-                Ok(tenant) => println!(
-                    "{file}: good. {} ({}) bills by {} through {}, paid by {} at {}",
-                    tenant.display_name,
-                    tenant.id,
-                    tenant.channel.kind.as_str(),
-                    tenant.channel.account.vendor,
-                    tenant.payment.mode.as_str(),
-                    tenant.payment.account.vendor,
-                ),
+                Ok(tenant) => {
+                    println!(
+                        "{file}: good. {} ({}) bills by {} through {}, paid by {} at {}",
+                        tenant.display_name,
+                        tenant.id,
+                        tenant.channel.kind.as_str(),
+                        tenant.channel.account.vendor,
+                        tenant.payment.mode.as_str(),
+                        tenant.payment.account.vendor,
+                    );
+                    if live && !ask(file, &tenant) {
+                        code = ExitCode::FAILURE;
+                    }
+                }
                 Err(faults) => {
                     for fault in faults {
                         eprintln!("{file}: {fault}");
@@ -79,6 +108,71 @@ fn check(text: &str, local: bool) -> Result<Tenant, Vec<Fault>> {
     }
 }
 
+/// Asks the provider about one document and prints what it says; false when something has to be mended.
+fn ask(file: &str, tenant: &Tenant) -> bool {
+    let vendor = &tenant.channel.account.vendor;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let (runtime, http) = match (runtime, HttpClient::new(PATIENCE)) {
+        (Ok(runtime), Ok(http)) => (runtime, http),
+        (Err(error), _) => {
+            eprintln!("{file}: {error}");
+            return false;
+        }
+        (_, Err(error)) => {
+            eprintln!("{file}: {error}");
+            return false;
+        }
+    };
+    let said = runtime.block_on(live(tenant, &http));
+    let (good, lines) = verdict(vendor, tenant.payment.mode, said);
+    for line in lines {
+        if good {
+            println!("{file}: {line}");
+        } else {
+            eprintln!("{file}: {line}");
+        }
+    }
+    good
+}
+
+/// What the provider says is wrong with what the document names.
+async fn live(tenant: &Tenant, http: &HttpClient) -> Result<Vec<Fault>, CallError> {
+    match chatbill_channels::open(tenant) {
+        Ok(channel) => converse(http, |answers| channel.check_account(answers)).await,
+        Err(faults) => Ok(faults),
+    }
+}
+
+fn verdict(
+    vendor: &str,
+    mode: PaymentMode,
+    said: Result<Vec<Fault>, CallError>,
+) -> (bool, Vec<String>) {
+    match said {
+        Ok(faults) if faults.is_empty() && mode == PaymentMode::PaymentGateway => (
+            true,
+            vec![format!("{vendor} has the payment configuration, active")],
+        ),
+        Ok(faults) if faults.is_empty() => (
+            true,
+            vec![format!(
+                "nothing to ask {vendor}: no payment configuration is used"
+            )],
+        ),
+        Ok(faults) => (false, faults.iter().map(ToString::to_string).collect()),
+        Err(CallError::Unsupported(_)) => (
+            true,
+            vec![format!("{vendor} cannot be asked about its account")],
+        ),
+        Err(error) => (
+            false,
+            vec![format!("{vendor} was asked and answered: {error}")],
+        ),
+    }
+}
+
 fn key(tenant: &str) -> ExitCode {
     let Ok(tenant) = TenantId::parse(tenant) else {
         eprintln!("a tenant id is {}", TenantId::RULE);
@@ -103,6 +197,8 @@ fn key(tenant: &str) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chatbill_domain::http::{Answer, HttpCall};
+    use chatbill_domain::ports::HttpSend as _;
     use serde_json::{Value, json};
 
     const EXAMPLE: &str = include_str!("../../../docs/tenant.example.json");
@@ -120,6 +216,63 @@ mod tests {
     fn the_example_is_good_for_the_functions_and_for_the_schema() {
         assert!(check(EXAMPLE, false).is_ok());
         assert!(schema().is_valid(&example()));
+    }
+
+    /// The document of a shop whose customers pay inside WhatsApp, at a sandbox that plays Meta.
+    fn native(sandbox: &sandbox::Sandbox, name: &str, token: &str) -> Tenant {
+        let mut document = example();
+        document["payment"]["mode"] = json!("payment_gateway");
+        document["payment"]["configuration_name"] = json!(name);
+        document["channel"]["base_url"] = json!(format!("{}/meta", sandbox.url()));
+        document["channel"]["credentials"]["access_token"] = json!(token);
+        check(&document.to_string(), true).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    #[tokio::test]
+    async fn the_provider_is_asked_about_the_payment_configuration() {
+        let sandbox = sandbox::Sandbox::start().await.unwrap();
+        let http = HttpClient::new(PATIENCE).unwrap();
+        let account = json!({"meta": {
+            "phone_number_id": "106540352242922", "waba_id": "102290129340398", "access_token": "token", "app_secret": "secret",
+            "configurations": [
+                {"configuration_name": "shop / pay", "provider_name": "RazorPay"},
+                {"configuration_name": "asleep", "provider_name": "razorpay", "status": "Needs_Testing"},
+                {"configuration_name": "elsewhere", "provider_name": "payu"},
+            ],
+        }});
+        let register = HttpCall::post_json(
+            "sandbox.accounts",
+            format!("{}/_control/accounts", sandbox.url()),
+            String::new().into(),
+            &account,
+        );
+        assert!(matches!(http.send(&register).await, Answer::Reply(reply) if reply.ok()));
+        for (name, codes) in [
+            ("shop / pay", vec![]),
+            ("asleep", vec!["inactive"]),
+            ("elsewhere", vec!["inconsistent"]),
+            ("nothing", vec!["unknown"]),
+        ] {
+            let faults = live(&native(&sandbox, name, "token"), &http).await.unwrap();
+            let seen: Vec<_> = faults.iter().map(|f| f.code).collect();
+            assert_eq!(seen, codes, "{name}");
+            let (good, lines) = verdict("meta", PaymentMode::PaymentGateway, Ok(faults));
+            assert_eq!(good, codes.is_empty());
+            assert!(lines[0].contains("payment configuration"), "{lines:?}");
+        }
+        let refused = live(&native(&sandbox, "shop / pay", "wrong-token"), &http).await;
+        assert!(matches!(&refused, Err(CallError::Rejected { code, .. }) if code == "190"));
+        let (good, lines) = verdict("meta", PaymentMode::PaymentGateway, refused);
+        assert!(!good && !lines[0].contains("wrong-token"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_no_fault() {
+        let link = PaymentMode::PaymentLink;
+        let (good, lines) = verdict("exotel", link, Err(CallError::Unsupported("x")));
+        assert!(good && lines[0].contains("cannot be asked"), "{lines:?}");
+        let (good, lines) = verdict("meta", link, Ok(vec![]));
+        assert!(good && lines[0].contains("nothing to ask"), "{lines:?}");
     }
 
     /// Every provider and kind, each with one thing taken away that it needs.
@@ -290,6 +443,10 @@ mod tests {
                 json!({"name": "a", "language": "en", "parameters": ["price"]}),
             ),
             ("/channel/form", json!("fax")),
+            ("/channel/fallback_to_sms", json!(true)),
+            // The example's bill is a template without a media header.
+            ("/channel/qr_header", json!("link")),
+            ("/channel/credentials/waba_id", json!("1/2")),
             ("/payment/mode", json!("cash")),
             ("/payment/gateway", json!("cash")),
             ("/payment/base_url", json!("ftp://x.example")),

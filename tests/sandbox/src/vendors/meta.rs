@@ -1,13 +1,15 @@
 //! Meta's WhatsApp Cloud API: order messages for India, templates, delivery reports, payments and their webhooks.
 //!
 //! Written from Meta's pages "Payments API - India" (payment gateway, UPI intent, payment links, order details template,
-//! order status template, onboarding; copies of October 2025 to May 2026) and "Error codes". What they leave open is
-//! decided here and said so.
+//! order status template, onboarding; copies of October 2025 to May 2026), "Media", "Webhooks", "Business-scoped user IDs"
+//! (March 2026) and "Error codes". What they leave open is decided here and said so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use sha2::{Digest, Sha256};
 
 use super::order_details::{Leniency, Payment};
 use super::whatsapp::{
@@ -30,6 +32,7 @@ const OPERATIONS: &[&str] = &[
     "send_message.text",
     "send_message.image",
     "send_message.other",
+    "upload_media",
     "lookup_payment",
     "refund_payment",
     "list_payment_configurations",
@@ -47,8 +50,14 @@ const EVENTS: &[&str] = &[
     "payment.captured",
     "payment.pending",
     "message",
+    "user_preferences",
     "forged",
 ];
+
+/// "Media": "persist for 30 days".
+const MEDIA_KEPT: i64 = 30 * 24 * 60 * 60;
+/// "Supported media types": images of at most 5 MB.
+const LARGEST_IMAGE: usize = 5 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -122,6 +131,14 @@ struct Message {
     body: Value,
 }
 
+/// A file that was uploaded.
+#[derive(Debug, Clone)]
+struct Media {
+    account: String,
+    kind: String,
+    until: i64,
+}
+
 /// Meta.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
@@ -131,6 +148,19 @@ pub(crate) struct Meta {
     messages: BTreeMap<String, Message>,
     order_of_arrival: Vec<String>,
     phones: Phones,
+    media: BTreeMap<String, Media>,
+    /// Phones whose owners have a username: their numbers are not shown.
+    nameless: BTreeSet<String>,
+}
+
+/// "Business-scoped user IDs": country code, a dot and up to 128 letters and digits. The same for the same phone.
+fn user_id(phone: &str) -> String {
+    let digits: String = Sha256::digest(phone.as_bytes())
+        .iter()
+        .take(16)
+        .map(|byte| char::from(b'0'.saturating_add(byte % 10)))
+        .collect();
+    format!("IN.{digits}")
 }
 
 /// HTTP status and message of Meta's codes ("Error codes").
@@ -263,6 +293,7 @@ impl Vendor for Meta {
         let (method, segments) = call.route();
         match (method, segments.as_slice()) {
             ("POST", [_, "messages"]) => message_operation(&call.json().unwrap_or_default()),
+            ("POST", [_, "media"]) => "upload_media",
             ("GET", [_, "payments", _, _]) => "lookup_payment",
             ("POST", [_, "payments_refund"]) => "refund_payment",
             ("GET", [_, "payment_configurations"]) => "list_payment_configurations",
@@ -316,6 +347,10 @@ impl Vendor for Meta {
         };
         let mut answer = match (method, segments.as_slice()) {
             ("POST", [_, "messages"]) => match self.send(&account, call, desk) {
+                Ok(answer) => answer,
+                Err(refusal) => refuse(&refusal, desk),
+            },
+            ("POST", [_, "media"]) => match self.upload(&account, call, desk) {
                 Ok(answer) => answer,
                 Err(refusal) => refuse(&refusal, desk),
             },
@@ -399,7 +434,10 @@ impl Vendor for Meta {
 
     fn customer(&mut self, act: Act, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
         match act {
-            Act::Message => self.message_in(request, desk),
+            Act::Message => match wanted(request, "marketing") {
+                Some(wish) => self.prefer(wish, request, desk),
+                None => self.message_in(request, desk),
+            },
             Act::Read => self.read(request, desk),
             Act::Pay | Act::Fail | Act::Cancel => self.pay(act, request, desk),
         }
@@ -493,6 +531,16 @@ impl Vendor for Meta {
 
     fn set_phone(&mut self, phone: &str, request: &Value) {
         self.phones.set(phone, request);
+        let phone = digits_of(phone);
+        match request.get("username").and_then(Value::as_bool) {
+            Some(true) => {
+                self.nameless.insert(phone);
+            }
+            Some(false) => {
+                self.nameless.remove(&phone);
+            }
+            None => {}
+        }
     }
 }
 
@@ -616,6 +664,7 @@ impl Meta {
                 Content::Plain
             }
         };
+        self.check_files(account, &body, desk.now())?;
         self.phones.check_unused(&account.waba_id, &content)?;
         let is_open = self
             .phones
@@ -698,8 +747,8 @@ impl Meta {
             "id": message.id,
             "status": status,
             "timestamp": desk.now().to_string(),
-            "recipient_id": message.to,
         });
+        name_recipient(&mut shown, &message.to, &self.nameless);
         if let Some(map) = shown.as_object_mut() {
             if let Some(opaque) = &message.opaque {
                 map.insert(
@@ -744,24 +793,129 @@ impl Meta {
             .open_window(&account.phone_number_id, &phone, desk.now());
         let id = format!("wamid.HBgM{}", desk.id(44));
         let name = wanted(request, "name").unwrap_or("Pallavi");
-        let text = wanted(request, "text").unwrap_or("Hi");
+        let mut contact = json!({"profile": {"name": name}});
+        let mut message = written(request);
+        if let (Some(contact), Some(message)) = (contact.as_object_mut(), message.as_object_mut()) {
+            message.insert("id".to_owned(), id.as_str().into());
+            message.insert("timestamp".to_owned(), desk.now().to_string().into());
+            if self.nameless.contains(&phone) {
+                contact.insert("user_id".to_owned(), user_id(&phone).into());
+                contact.insert(
+                    "profile".to_owned(),
+                    json!({"name": name, "username": format!("@{}", name.to_lowercase())}),
+                );
+            } else {
+                contact.insert("wa_id".to_owned(), phone.as_str().into());
+                message.insert("from".to_owned(), phone.as_str().into());
+            }
+        }
         emit(
             account,
             "message",
+            json!({"contacts": [contact], "messages": [message]}),
+            None,
+            desk,
+        );
+        Ok(Outcome::Done(json!({"id": id, "window_until": until})))
+    }
+
+    /// A customer stops or resumes the shop's marketing messages. It is a setting of the app, so no window opens.
+    fn prefer(&mut self, wish: &str, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
+        if !["stop", "resume"].contains(&wish) {
+            return Err(Refused::invalid("marketing must be stop or resume"));
+        }
+        let phone = digits_of(
+            wanted(request, "phone").ok_or_else(|| Refused::invalid("phone is missing"))?,
+        );
+        let account = match wanted(request, "account") {
+            Some(id) => self.accounts.get(id),
+            None => self.accounts.values().next(),
+        }
+        .ok_or_else(|| Refused::unknown("no such Meta account"))?;
+        emit(
+            account,
+            "user_preferences",
             json!({
-                "contacts": [{"profile": {"name": name}, "wa_id": phone}],
-                "messages": [{
-                    "from": phone,
-                    "id": id,
-                    "timestamp": desk.now().to_string(),
-                    "type": "text",
-                    "text": {"body": text},
+                "contacts": [{"wa_id": phone}],
+                "user_preferences": [{
+                    "wa_id": phone,
+                    "detail": format!("User requested to {wish} marketing messages"),
+                    "category": "marketing_messages",
+                    "value": wish,
+                    "timestamp": desk.now(),
                 }],
             }),
             None,
             desk,
         );
-        Ok(Outcome::Done(json!({"id": id, "window_until": until})))
+        Ok(Outcome::Done(json!({"marketing": wish})))
+    }
+
+    /// "Media", upload: a form with `messaging_product`, `type` and `file`.
+    fn upload(
+        &mut self,
+        account: &Account,
+        call: &Call,
+        desk: &mut Desk,
+    ) -> Result<Answer, Refusal> {
+        let parts = call
+            .parts()
+            .ok_or_else(|| Refusal::new(100, "The body is not a multipart form."))?;
+        let field = |name: &str| {
+            parts
+                .iter()
+                .find(|part| part.name == name)
+                .ok_or_else(|| Refusal::new(100, format!("The parameter {name} is required.")))
+        };
+        if field("messaging_product")?.content != b"whatsapp" {
+            return Err(Refusal::new(100, "messaging_product must be whatsapp"));
+        }
+        let kind = String::from_utf8_lossy(field("type")?.content).into_owned();
+        let file = field("file")?;
+        if file.filename.is_none() {
+            return Err(Refusal::new(100, "Param file must be a file."));
+        }
+        if file.kind != Some(kind.as_str()) || !["image/jpeg", "image/png"].contains(&kind.as_str())
+        {
+            return Err(Refusal::new(
+                100,
+                format!(
+                    "Param file must be a file with one of the following types: image/jpeg, image/png. Received file of type '{}'.",
+                    file.kind.unwrap_or("application/octet-stream")
+                ),
+            ));
+        }
+        check_image(&kind, file.content)?;
+        let id = desk.digits(16);
+        self.media.insert(
+            id.clone(),
+            Media {
+                account: account.phone_number_id.clone(),
+                kind,
+                until: desk.now().saturating_add(MEDIA_KEPT),
+            },
+        );
+        Ok(Answer::json(200, &json!({"id": id})))
+    }
+
+    /// Every file a message names by id must have been uploaded by this number, be of that kind and not have expired.
+    fn check_files(&self, account: &Account, message: &Value, now: i64) -> Result<(), Refusal> {
+        let mut named = Vec::new();
+        named_files(message, &mut named);
+        for (kind, id) in named {
+            let known = self.media.get(id).is_some_and(|media| {
+                media.account == account.phone_number_id
+                    && media.until > now
+                    && media.kind.starts_with(kind)
+            });
+            if !known {
+                return Err(Refusal::new(
+                    131_009,
+                    format!("{kind}.id {id:?} is no media of this number"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// A customer reads what came, all of it or one message.
@@ -852,14 +1006,16 @@ impl Meta {
                 map.insert("refunds".to_owned(), show_refunds(&transaction.refunds));
             }
         }
-        let value = json!({"statuses": [{
+        let mut value = json!({"statuses": [{
             "id": format!("gBGG{}", desk.id(22)),
-            "recipient_id": placed.to,
             "type": "payment",
             "status": status,
             "payment": payment,
             "timestamp": desk.now().to_string(),
         }]});
+        if let Some(shown) = value.pointer_mut("/statuses/0") {
+            name_recipient(shown, &placed.to, &self.nameless);
+        }
         emit(
             account,
             &format!("payment.{status}"),
@@ -994,6 +1150,75 @@ impl Meta {
     }
 }
 
+/// What a customer wrote, or tapped: a template's quick reply or a reply button.
+fn written(request: &Value) -> Value {
+    if let Some(text) = wanted(request, "button") {
+        return json!({"type": "button", "button": {"payload": text, "text": text}});
+    }
+    if let Some(title) = wanted(request, "reply_button") {
+        return json!({
+            "type": "interactive",
+            "interactive": {"type": "button_reply", "button_reply": {"id": "reply-1", "title": title}},
+        });
+    }
+    json!({"type": "text", "text": {"body": wanted(request, "text").unwrap_or("Hi")}})
+}
+
+/// A status names its recipient by number, or by user id where the number is not shown.
+fn name_recipient(status: &mut Value, phone: &str, nameless: &BTreeSet<String>) {
+    if let Some(status) = status.as_object_mut() {
+        if nameless.contains(phone) {
+            status.insert("recipient_user_id".to_owned(), user_id(phone).into());
+        } else {
+            status.insert("recipient_id".to_owned(), phone.into());
+        }
+    }
+}
+
+/// The files a message names by id, each with its kind.
+fn named_files<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a str)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                if ["image", "video", "document"].contains(&key.as_str())
+                    && let Some(id) = inner.get("id").and_then(Value::as_str)
+                {
+                    found.push((key, id));
+                }
+                named_files(inner, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                named_files(item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// "Supported media types": at most 5 MB, 8-bit, RGB or RGBA. A PNG says so in its first chunk.
+fn check_image(kind: &str, content: &[u8]) -> Result<(), Refusal> {
+    let refuse = |why: &str| Err(Refusal::new(131_053, why.to_owned()));
+    if content.len() > LARGEST_IMAGE {
+        return refuse("the image is larger than 5 MB");
+    }
+    if kind == "image/jpeg" {
+        return if content.starts_with(&[0xff, 0xd8, 0xff]) {
+            Ok(())
+        } else {
+            refuse("the file is not a JPEG")
+        };
+    }
+    let Some(header) = content.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR") else {
+        return refuse("the file is not a PNG");
+    };
+    match (header.get(8), header.get(9)) {
+        (Some(8), Some(2 | 6)) => Ok(()),
+        _ => refuse("the image is not 8-bit RGB or RGBA"),
+    }
+}
+
 /// Refunds in webhooks and look-ups: `success` there is `completed` in the refund call.
 fn show_refunds(refunds: &[Refund]) -> Value {
     refunds
@@ -1022,9 +1247,13 @@ fn emit(account: &Account, event: &str, what: Value, reference: Option<&str>, de
     if let (Value::Object(what), Some(map)) = (what, value.as_object_mut()) {
         map.extend(what);
     }
+    let field = match event {
+        "user_preferences" => "user_preferences",
+        _ => "messages",
+    };
     let body = json!({
         "object": "whatsapp_business_account",
-        "entry": [{"id": account.waba_id, "changes": [{"value": value, "field": "messages"}]}],
+        "entry": [{"id": account.waba_id, "changes": [{"value": value, "field": field}]}],
     });
     if let Some(draft) = draft(account, event, ascii_json(&body), reference) {
         desk.send(draft);

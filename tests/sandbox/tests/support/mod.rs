@@ -299,7 +299,7 @@ impl Bench {
         &self,
         path: &str,
         headers: &[(&str, &str)],
-        body: String,
+        body: impl Into<reqwest::Body>,
     ) -> (u16, String) {
         let url = format!("{}{path}", self.sandbox.url());
         let mut request = self.client.post(url).body(body);
