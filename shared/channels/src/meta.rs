@@ -502,7 +502,10 @@ impl Meta {
                 "interactive",
                 template::status(out, *status, *description, text),
             ),
-            (None, Content::Receipt { text } | Content::Failed { text } | Content::Refund { text, .. }) => {
+            (
+                None,
+                Content::Receipt { text } | Content::Failed { text } | Content::Refund { text, .. },
+            ) => {
                 let text = template::with_link(text, out.receipt_url);
                 // A preview would have the receipt page fetched by others than the customer.
                 ("text", json!({"preview_url": false, "body": text}))
