@@ -17,6 +17,7 @@ mod costs;
 mod crash;
 mod documents;
 mod fallback;
+mod meta;
 #[cfg(feature = "stack")]
 mod stack;
 mod template;
