@@ -19,7 +19,8 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure, Tag,
+    Checkout, Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure,
+    Tag,
 };
 use chatbill_domain::payment::{
     Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
@@ -32,6 +33,7 @@ use percent_encoding::utf8_percent_encode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
+use crate::bsp::not_offered;
 use crate::native::{self, transaction_report};
 use crate::template;
 use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
@@ -361,6 +363,10 @@ const NOT_NATIVE: CallError = CallError::Unsupported(
 
 /// What Meta would take, or refuse without a word the customer could use, and must not go out.
 fn refused_unsent(out: &Outgoing<'_>) -> Option<SendFailure> {
+    if out.form == Form::Sms {
+        // The order turned to SMS while the tenant had another provider. As a WhatsApp message it could reach the customer twice.
+        return Some(not_offered(Form::Sms));
+    }
     match &out.content {
         // "Payment gateway integrations", order_status: an order begins as pending and never goes back to it.
         Content::Status {

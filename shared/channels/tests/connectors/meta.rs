@@ -6,7 +6,7 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Checkout, Content, Fulfilment, MessageKey, Outgoing, Progress, QrCode, Remedy, Report,
+    Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, QrCode, Remedy, Report,
     SendFailure, Template, Variable,
 };
 use chatbill_domain::money::Paise;
@@ -396,6 +396,25 @@ fn pending_is_not_an_order_status() {
         ),
         "{step:?}"
     );
+}
+
+#[test]
+fn an_sms_is_not_sent_as_something_else() {
+    let letter = Letter::new(bill(&small_bill()));
+    for qr in [None, Some(QrCode::Png(PNG))] {
+        let out = Outgoing {
+            form: Form::Sms,
+            qr,
+            ..letter.outgoing(invoice(LINK), None)
+        };
+        assert!(matches!(
+            channel().send(&out, &[]),
+            SendStep::Failed(SendFailure {
+                remedy: Remedy::GiveUp,
+                ..
+            })
+        ));
+    }
 }
 
 fn answered(answer: Answer) -> Result<String, SendFailure> {
