@@ -318,7 +318,10 @@ async fn native_payments_are_refunded_in_parts_and_never_twice() {
     assert_eq!(shop.received("refund_payment").await, 1);
 
     // The same sum again is another refund. Its answer is lost, and it is found instead of made again.
-    let second = refund_of(payment, "RF-2", 300, 300);
+    let second = RefundRequest {
+        same_amount_at: Some(Millis::from_seconds(1)),
+        ..refund_of(payment, "RF-2", 300, 300)
+    };
     assert_eq!(shop.became(&second).await, None);
     shop.fault("refund_payment", json!({"kind": "reset_after"}))
         .await;

@@ -307,8 +307,9 @@ impl Channel for Meta {
             None => match listed_refunds(before, request) {
                 Err(error) => Step::failed(error),
                 Ok(listed) => match ours(request, listed) {
-                    Some(report) => Step::done(report),
-                    None => Step::call(self.refund_call(configuration, request)),
+                    Ok(Some(report)) => Step::done(report),
+                    Ok(None) => Step::call(self.refund_call(configuration, request)),
+                    Err(error) => Step::failed(error),
                 },
             },
             Some(answer) => Step::Done(refunded(answer, request)),
@@ -326,16 +327,14 @@ impl Channel for Meta {
         let Some(answer) = answers.first() else {
             return Step::call(self.ask("meta.lookup_refund", configuration, &request.reference));
         };
-        let listed = match listed_refunds(answer, request) {
-            Ok(listed) => listed,
-            Err(error) => return Step::failed(error),
-        };
-        let found = ours(request, listed);
-        if found.is_none() && request.gateway_refund_id.is_some() {
+        let found = listed_refunds(answer, request).and_then(|listed| ours(request, listed));
+        match found {
             // It was accepted once. That it is not in the list is no reason to make it again.
-            return Step::failed(unavailable("the refund is not in the list", None));
+            Ok(None) if request.gateway_refund_id.is_some() => {
+                Step::failed(unavailable("the refund is not in the list", None))
+            }
+            found => Step::Done(found),
         }
-        Step::done(found)
     }
 
     /// "Onboarding APIs": all configurations of the account, because only the list says beyond doubt that one is not there.
@@ -1007,15 +1006,20 @@ fn payments(document: &Value) -> Result<&[Value], CallError> {
         .ok_or_else(|| unavailable("the answer is not a list of payments", None))
 }
 
-/// Which of a payment's refunds is the one asked for.
+/// Which of a payment's refunds is the one asked for, if any.
 ///
-/// Meta repeats nothing of ours in it. By its id, once there is one; else by the sum: what the list holds beyond what was
-/// refunded before this one is at least its amount. A failed one without an id is none: nothing of it was paid.
-fn ours(request: &RefundRequest, listed: Vec<RefundReport>) -> Option<RefundReport> {
+/// Meta repeats nothing of ours in it. By its id, once there is one. Before that, one of another amount is not it, nor is one that
+/// failed: nothing of that was paid. Of the rest the sums must tell. What the list holds beyond all others we know of is ours when
+/// it is as much as ours; when it is nothing, and there was a twin before, the list shows the twin. Everything else means that
+/// others are not settled either, and then it is asked again later instead of paid perhaps twice.
+fn ours(
+    request: &RefundRequest,
+    listed: Vec<RefundReport>,
+) -> Result<Option<RefundReport>, CallError> {
     if request.gateway_refund_id.is_some() {
-        return listed
+        return Ok(listed
             .into_iter()
-            .find(|refund| refund.id == request.gateway_refund_id);
+            .find(|refund| refund.id == request.gateway_refund_id));
     }
     let alive: Vec<RefundReport> = listed
         .into_iter()
@@ -1025,13 +1029,23 @@ fn ours(request: &RefundRequest, listed: Vec<RefundReport>) -> Option<RefundRepo
         .iter()
         .fold(0_i64, |sum, refund| sum.saturating_add(refund.amount.get()));
     let beyond = sum.saturating_sub(request.before.get());
-    if beyond < request.amount.get() {
-        return None;
-    }
-    alive
+    let alike = alive
         .into_iter()
-        .filter(|refund| refund.amount == request.amount)
-        .max_by_key(|refund| refund.at)
+        .filter(|refund| refund.amount == request.amount);
+    // A twin asked for before is the older one, a twin asked for meanwhile the younger.
+    let ours = match request.same_amount_at {
+        Some(_) => alike.max_by_key(|refund| refund.at),
+        None => alike.min_by_key(|refund| refund.at),
+    };
+    match ours {
+        None => Ok(None),
+        Some(ours) if beyond >= request.amount.get() => Ok(Some(ours)),
+        Some(_) if beyond == 0 && request.same_amount_at.is_some() => Ok(None),
+        Some(_) => Err(unavailable(
+            "other refunds of this payment are not settled, so the list does not say which this one is",
+            None,
+        )),
+    }
 }
 
 /// "Payment gateway integrations", refund, response.

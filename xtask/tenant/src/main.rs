@@ -168,7 +168,7 @@ fn verdict(
         ),
         Err(error) => (
             false,
-            vec![format!("{vendor} was asked and answered: {error}")],
+            vec![format!("asking {vendor}: {error}")],
         ),
     }
 }

@@ -1608,6 +1608,7 @@ fn a_refund_asked_for_again_is_not_made_twice() {
     // One of the same amount was refunded before and is known; ours is the second.
     let second = RefundRequest {
         before: Paise::new(100).unwrap(),
+        same_amount_at: Some(Millis::from_seconds(4)),
         ..request.clone()
     };
     let one = refunds(&[("r1", 100, "success", 5)]);
@@ -1626,6 +1627,60 @@ fn a_refund_asked_for_again_is_not_made_twice() {
         refunds(&[("r1", 900, "success", 5)]),
     ] {
         assert_eq!(asked_for(&request, &[list]).label, "meta.refund");
+    }
+}
+
+/// What is listed, what else is reserved, whether a twin came before: asked for, found, or left for later.
+#[test]
+fn a_refund_that_cannot_be_told_from_others_waits() {
+    const ASK: &str = "ask";
+    const WAIT: &str = "wait";
+    let (a, b, other) = (
+        ("a", 100, "success", 5),
+        ("b", 100, "pending", 9),
+        ("other", 300, "success", 7),
+    );
+    for (list, before, twin, expected) in [
+        // The first time, alone and beside others of other amounts, made or not.
+        (&[][..], 0, false, ASK),
+        (&[other], 300, false, ASK),
+        (&[], 300, false, ASK),
+        // Asked again.
+        (&[a], 0, false, "a"),
+        (&[a, other], 300, false, "a"),
+        (&[b, a], 100, true, "b"),
+        (&[a, b], 100, false, "a"),
+        (&[a, b, other], 400, true, "b"),
+        // The twin is there and ours is not.
+        (&[a], 100, true, ASK),
+        (&[a, other], 400, true, ASK),
+        // Something else is not there yet, so the one listed may be ours.
+        (&[a], 300, false, WAIT),
+        (&[a], 100, false, WAIT),
+        (&[a, b], 400, true, WAIT),
+        (&[a], 400, true, WAIT),
+        (&[a, b], 150, true, WAIT),
+    ] {
+        let request = RefundRequest {
+            before: Paise::new(before).unwrap(),
+            same_amount_at: twin.then(|| Millis::from_seconds(4)),
+            ..refund_request()
+        };
+        let answer = [refunds(list)];
+        let seen = match channel().refund(&request, &answer) {
+            Step::Call(_) => ASK.to_owned(),
+            Step::Done(Ok(report)) => report.id.unwrap(),
+            Step::Done(Err(CallError::Unavailable { .. })) => WAIT.to_owned(),
+            Step::Done(Err(error)) => panic!("{error}"),
+        };
+        assert_eq!(seen, expected, "{list:?} {before} {twin}");
+        let looked = match channel().lookup_refund(&request, &answer) {
+            Step::Done(Ok(None)) => ASK.to_owned(),
+            Step::Done(Ok(Some(report))) => report.id.unwrap(),
+            Step::Done(Err(CallError::Unavailable { .. })) => WAIT.to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(looked, expected, "{list:?} {before} {twin}");
     }
 }
 
