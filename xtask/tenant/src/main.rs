@@ -166,10 +166,7 @@ fn verdict(
             true,
             vec![format!("{vendor} cannot be asked about its account")],
         ),
-        Err(error) => (
-            false,
-            vec![format!("asking {vendor}: {error}")],
-        ),
+        Err(error) => (false, vec![format!("asking {vendor}: {error}")]),
     }
 }
 
