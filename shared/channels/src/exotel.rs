@@ -24,7 +24,7 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
-    Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure, Tag,
+    Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -353,7 +353,6 @@ impl Exotel {
         let content = match &out.content {
             Content::Invoice { payment } => {
                 let mut invoice = template::invoice(out, payment);
-                show_qr(&mut invoice, out);
                 self.name_the_bill(&mut invoice, out);
                 if whatsapp.flat {
                     invoice
@@ -376,9 +375,11 @@ impl Exotel {
                 description,
                 text,
             } => nested(template::status(out, *status, *description, text)),
-            Content::Receipt { text } | Content::Failed { text } | Content::Refund { text, .. } => json!({
-                "type": "text", "text": {"body": template::with_link(text, out.receipt_url)},
-            }),
+            Content::Receipt { text } | Content::Failed { text } | Content::Refund { text, .. } => {
+                json!({
+                    "type": "text", "text": {"body": template::with_link(text, out.receipt_url)},
+                })
+            }
         };
         Ok(HttpCall::post_json(
             "exotel.send_whatsapp",
@@ -451,15 +452,6 @@ impl Exotel {
                 notes.insert(name.to_owned(), value.into());
             }
         }
-    }
-}
-
-/// A bill's header is Meta's: an image by its address is one of its kinds.
-fn show_qr(invoice: &mut Value, out: &Outgoing<'_>) {
-    if let (Some(QrCode::Link(link)), Some(fields)) = (&out.qr, invoice.as_object_mut()) {
-        fields
-            .entry("header")
-            .or_insert_with(|| json!({"type": "image", "image": {"link": link}}));
     }
 }
 

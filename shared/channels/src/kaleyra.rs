@@ -388,7 +388,9 @@ impl Kaleyra {
                 );
                 None
             }
-            Content::Status { text, .. } | Content::Receipt { text } | Content::Failed { text }
+            Content::Status { text, .. }
+            | Content::Receipt { text }
+            | Content::Failed { text }
             | Content::Refund { text, .. } => {
                 say("text", template::with_link(text, out.receipt_url));
                 None
@@ -620,23 +622,13 @@ fn given_back(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, 
         status => return Err(rejected(status, &document)),
     }
     let id = text(&document, "id").ok_or_else(|| unknown("accepted, but without a refund id"))?;
-    let status = match plain(&text(&document, "status").unwrap_or_default()).as_str() {
-        "COMPLETED" | "SUCCESS" => RefundStatus::Processed,
-        "FAILED" => RefundStatus::Failed,
-        _ => RefundStatus::Pending,
-    };
-    let speed = match plain(&text(&document, "speed_processed").unwrap_or_default()).as_str() {
-        "INSTANT" => Some(Speed::Instant),
-        "NORMAL" => Some(Speed::Normal),
-        _ => None,
-    };
     Ok(RefundReport {
-        status,
+        status: native::refund_status(&document).unwrap_or(RefundStatus::Pending),
         id: Some(id),
         name: None,
         payment_id: request.payment_id.clone(),
         amount: request.amount,
-        speed,
+        speed: native::speed(&document),
         bank_reference: None,
         error: None,
         at: None,

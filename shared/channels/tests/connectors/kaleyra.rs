@@ -458,6 +458,25 @@ fn what_became_of_a_refund_is_not_guessed() {
         panic!()
     };
     assert_eq!(call.label, "kaleyra.lookup_payment");
+    // As Meta's lookup tells of refunds, should Kaleyra pass them on.
+    let mut told = paid();
+    told["data"]["payments"][0]["transactions"][0]["refunds"] = json!([
+        {"id": "refund-1", "amount": {"value": 100, "offset": 100}, "speed_processed": "instant", "status": "success"}]);
+    let mut known = refund();
+    known.gateway_refund_id = Some("refund-1".into());
+    let Step::Done(Ok(Some(report))) = c.lookup_refund(&known, &[reply(200, &told)]) else {
+        panic!()
+    };
+    assert_eq!(
+        (report.status, report.amount.get(), report.speed),
+        (RefundStatus::Processed, 100, Some(Speed::Instant))
+    );
+    // One of which only the request is known may be any of them, or none.
+    let result = look(reply(200, &told));
+    assert!(
+        matches!(result, Err(CallError::Unsupported(_))),
+        "{result:?}"
+    );
     let result = look(reply(200, &paid()));
     assert!(
         matches!(result, Err(CallError::Unsupported(_))),
