@@ -1,6 +1,6 @@
 //! Verifies, reads and applies a webhook. 2xx only when every effect is durable; anything else makes the sender come again.
 
-use chatbill_domain::connector::Webhooks;
+use chatbill_domain::connector::{self, Webhooks};
 use chatbill_domain::flows::apply_webhook::{Askable, Deps, apply_webhook};
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{Clock, Contacts, HttpSend, OrderStore, Queue, Tenants};
@@ -77,7 +77,7 @@ where
         }
     };
     let acknowledge = || api::text_response(StatusCode::OK, sender.acknowledgement());
-    let signals = match sender.read(&verified) {
+    let signals = match connector::signals(sender, &verified) {
         Ok(signals) => signals,
         Err(error) => {
             // Refusing it would only make the sender repeat for days what we cannot read; reconcile finds the payment.

@@ -109,7 +109,7 @@ pub trait Webhooks: Send + Sync {
     /// Checks the signature over the exact bytes.
     fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused>;
 
-    /// Reads what was verified.
+    /// Reads what was verified. Callers go through [`signals`].
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable>;
 
     /// The body the sender wants to see with a 200.
@@ -117,6 +117,29 @@ pub trait Webhooks: Send + Sync {
 
     /// Answers a verification GET with the challenge, if this sender has such a thing and the token is right.
     fn challenge(&self, raw: &RawWebhook) -> Option<String>;
+}
+
+/// Reads a webhook and believes no more of it than its sender proved: what is unsigned gives hints and nothing else, whatever the
+/// connector makes of it. This is the way from a webhook to its signals.
+pub fn signals(
+    sender: &dyn Webhooks,
+    webhook: &VerifiedWebhook,
+) -> Result<Vec<Signal>, Unreadable> {
+    let mut signals = sender.read(webhook)?;
+    if !webhook.is_signed() {
+        for signal in &mut signals {
+            match signal {
+                Signal::Payment { trust, .. } | Signal::Refund { trust, .. } => {
+                    *trust = Trust::Hint;
+                }
+                Signal::LinkClosed { .. } | Signal::Inbound { .. } | Signal::Message { .. } => {
+                    *signal = Signal::Ignored("an unsigned webhook cannot say that".to_owned());
+                }
+                Signal::Ignored(_) => {}
+            }
+        }
+    }
+    Ok(signals)
 }
 
 /// A payment gateway: builds calls, reads answers, no I/O. Each operation is a conversation, see [`Step`].
@@ -199,4 +222,93 @@ pub enum SendStep {
     },
     /// It did not.
     Failed(crate::message::SendFailure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::Paise;
+    use crate::payment::{AttemptStatus, RefundStatus};
+
+    /// A careless connector: it believes everything it reads.
+    struct Careless(Vec<Signal>);
+
+    impl Webhooks for Careless {
+        fn name(&self) -> &'static str {
+            "careless"
+        }
+        fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
+            Ok(VerifiedWebhook::unsigned(raw))
+        }
+        fn read(&self, _webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
+            Ok(self.0.clone())
+        }
+        fn acknowledgement(&self) -> &'static str {
+            ""
+        }
+        fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn an_unsigned_webhook_gives_hints_whatever_the_connector_says() {
+        let reference = ReferenceId::parse("BM345A-12").unwrap();
+        let payment = |trust| Signal::Payment {
+            reference: reference.clone(),
+            report: PaymentReport {
+                status: AttemptStatus::Captured,
+                payment_id: "1".into(),
+                amount: Paise::new(100).unwrap(),
+                currency: "INR".into(),
+                method: None,
+                error: None,
+                at: None,
+            },
+            trust,
+        };
+        let refund = |trust| Signal::Refund {
+            reference: reference.clone(),
+            report: RefundReport {
+                status: RefundStatus::Processed,
+                id: None,
+                name: None,
+                payment_id: "1".into(),
+                amount: Paise::new(100).unwrap(),
+                speed: None,
+                bank_reference: None,
+                error: None,
+                at: None,
+            },
+            trust,
+        };
+        let closed = Signal::LinkClosed {
+            reference: reference.clone(),
+            reason: Closed::Canceled,
+        };
+        let sender = Careless(vec![
+            payment(Trust::Proven),
+            refund(Trust::Proven),
+            closed.clone(),
+        ]);
+        let raw = || RawWebhook {
+            headers: vec![],
+            query: vec![],
+            body: vec![],
+        };
+        let unsigned = sender.verify(raw()).unwrap();
+        let heard = signals(&sender, &unsigned).unwrap();
+        assert_eq!(
+            heard.get(..2),
+            Some(&[payment(Trust::Hint), refund(Trust::Hint)][..])
+        );
+        assert!(matches!(heard.last(), Some(Signal::Ignored(_))));
+
+        let proof = crate::signature::same_bytes(b"a", b"a").unwrap();
+        let signed = VerifiedWebhook::new(raw(), proof);
+        assert_eq!(
+            signals(&sender, &signed).unwrap(),
+            [payment(Trust::Proven), refund(Trust::Proven), closed]
+        );
+    }
 }

@@ -11,6 +11,8 @@ pub enum Method {
     Post,
     /// PATCH
     Patch,
+    /// PUT
+    Put,
 }
 
 impl Method {
@@ -21,6 +23,7 @@ impl Method {
             Self::Get => "GET",
             Self::Post => "POST",
             Self::Patch => "PATCH",
+            Self::Put => "PUT",
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 
 /// Evidence that a presented signature or secret was the right one.
@@ -26,6 +26,22 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
+}
+
+/// SHA-512 of `bytes` in lower-case hex.
+#[must_use]
+pub fn sha512_hex(bytes: &[u8]) -> String {
+    hex::encode(Sha512::digest(bytes))
+}
+
+/// Checks a presented signature against every one that would be right, in constant time.
+#[must_use]
+pub fn one_of(expected: &[String], presented: &str) -> Option<Proof> {
+    let mut matched = subtle::Choice::from(0);
+    for expected in expected.iter().filter(|text| !text.is_empty()) {
+        matched |= expected.as_bytes().ct_eq(presented.as_bytes());
+    }
+    bool::from(matched).then_some(Proof(()))
 }
 
 /// Checks a lower-case hex HMAC-SHA256 against every secret of a list (current and previous). Upper case is refused, as the
@@ -73,6 +89,19 @@ mod tests {
             hex::encode(hmac_sha256(b"Jefe", b"what do ya want for nothing?")),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn sha512_of_fips_180_and_one_of_several() {
+        let abc = sha512_hex(b"abc");
+        assert!(abc.starts_with("ddaf35a193617abacc417349ae204131") && abc.len() == 128);
+        let expected = [abc.clone(), String::new(), "b".to_owned()];
+        assert!(one_of(&expected, &abc).is_some());
+        assert!(one_of(&expected, "b").is_some());
+        for wrong in ["", "a", &abc.to_uppercase()] {
+            assert!(one_of(&expected, wrong).is_none(), "{wrong}");
+        }
+        assert!(one_of(&[], &abc).is_none());
     }
 
     #[test]

@@ -45,27 +45,43 @@ impl std::fmt::Debug for RawWebhook {
     }
 }
 
-/// A webhook whose sender is proven. Only a connector's `verify` can make one, because only a signature check gives a [`Proof`].
+/// A webhook that a connector's `verify` let through. Only a signature check gives a [`Proof`], and only with one is it signed.
 #[derive(Debug)]
-pub struct VerifiedWebhook(RawWebhook);
+pub struct VerifiedWebhook {
+    raw: RawWebhook,
+    signed: bool,
+}
 
 impl VerifiedWebhook {
     /// Seals a webhook with the proof that its signature was right.
     #[must_use]
     pub fn new(raw: RawWebhook, _proof: Proof) -> Self {
-        Self(raw)
+        Self { raw, signed: true }
     }
 
-    /// What was proven.
+    /// Lets a webhook through that its sender does not sign. Whatever is read from it, [`crate::connector::signals`] leaves only
+    /// hints of it.
+    #[must_use]
+    pub fn unsigned(raw: RawWebhook) -> Self {
+        Self { raw, signed: false }
+    }
+
+    /// Whether its sender is proven.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// What was let through.
     #[must_use]
     pub fn raw(&self) -> &RawWebhook {
-        &self.0
+        &self.raw
     }
 
     /// The body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.0.body
+        &self.raw.body
     }
 }
 

@@ -52,6 +52,7 @@ impl HttpClient {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Patch => reqwest::Method::PATCH,
+            Method::Put => reqwest::Method::PUT,
         };
         let mut request = self.client.request(method, &call.url);
         if let Some(authorization) = &call.authorization {
