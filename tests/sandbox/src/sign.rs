@@ -1,7 +1,7 @@
 //! Signatures as the vendors make them, written from their documents and not from the product's code.
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256, Sha512};
 
 /// Lower-case hex HMAC-SHA256 of `message`.
 ///
@@ -14,4 +14,9 @@ pub(crate) fn hmac_sha256_hex(key: &[u8], message: &[u8]) -> String {
     };
     mac.update(message);
     hex::encode(mac.finalize().into_bytes())
+}
+
+/// Lower-case hex SHA-512 of `message`, as PayU's `hash`.
+pub(crate) fn sha512_hex(message: &[u8]) -> String {
+    hex::encode(Sha512::digest(message))
 }

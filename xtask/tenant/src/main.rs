@@ -417,6 +417,45 @@ mod tests {
         }
     }
 
+    /// PayU, with one thing after the other taken away or made odd.
+    #[test]
+    fn the_schema_and_the_functions_agree_about_payu() {
+        let schema = schema();
+        let mut document = example();
+        document["payment"]["gateway"] = json!("payu");
+        document["payment"]["credentials"] = json!({
+            "key": "gtKFFx", "salts": ["current", "previous"], "client_id": "id", "client_secret": "secret",
+            "merchant_id": "8237550"
+        });
+        let agree = |document: &Value, good: bool, what: &str| {
+            let checked = check(&document.to_string(), false);
+            assert_eq!(checked.is_ok(), good, "the functions: {what}: {checked:?}");
+            assert_eq!(schema.is_valid(document), good, "the schema: {what}");
+        };
+        agree(&document, true, "as it should be");
+        for (name, value) in [
+            ("key", Value::Null),
+            ("key", json!("a|b")),
+            ("salts", Value::Null),
+            ("salts", json!([])),
+            ("client_id", Value::Null),
+            ("client_secret", Value::Null),
+            ("merchant_id", Value::Null),
+            ("merchant_id", json!("82 37")),
+            ("key_id", json!("rzp_test_1")),
+        ] {
+            let mut odd = document.clone();
+            let credentials = odd["payment"]["credentials"].as_object_mut().unwrap();
+            match value {
+                Value::Null => credentials.remove(name),
+                value => credentials.insert(name.to_owned(), value),
+            };
+            agree(&odd, false, name);
+        }
+        document["payment"]["mode"] = json!("upi_intent");
+        agree(&document, false, "upi_intent");
+    }
+
     /// The schema is written by hand for editors; what it refuses, the functions refuse too.
     #[test]
     fn the_schema_and_the_functions_agree_about_faults() {

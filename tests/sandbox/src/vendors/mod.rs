@@ -4,6 +4,7 @@ mod exotel;
 mod kaleyra;
 mod meta;
 mod order_details;
+mod payu;
 mod razorpay;
 mod sms;
 mod whatsapp;
@@ -170,6 +171,7 @@ pub(crate) fn all() -> Vec<Box<dyn Vendor>> {
     vec![
         Box::new(meta::Meta::default()),
         Box::new(razorpay::Razorpay::default()),
+        Box::new(payu::Payu::default()),
         Box::new(exotel::Exotel::default()),
         Box::new(kaleyra::Kaleyra::default()),
     ]

@@ -493,7 +493,11 @@ impl Phones {
         };
         let transaction = Transaction {
             id: format!("order_{}", desk.id(14)),
-            pg_id: format!("pay_{}", desk.id(14)),
+            // PayU numbers its payments.
+            pg_id: match gateway.as_str() {
+                "payu" => desk.digits(18),
+                _ => format!("pay_{}", desk.id(14)),
+            },
             gateway,
             status,
             method: method.to_owned(),
