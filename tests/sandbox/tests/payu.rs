@@ -108,7 +108,11 @@ fn wish(changes: &Value) -> Value {
         "successURL": "https://shop.example/r", "maxPaymentsAllowed": 1,
     });
     for (name, value) in changes.as_object().unwrap() {
-        wish[name] = value.clone();
+        if value.is_null() {
+            wish.as_object_mut().unwrap().remove(name);
+        } else {
+            wish[name] = value.clone();
+        }
     }
     wish
 }
@@ -727,6 +731,10 @@ async fn a_native_payment_shows_at_payu() {
     message["to"] = json!("+919876543210");
     let parameters = &mut message["interactive"]["action"]["parameters"];
     parameters["payment_settings"][0]["payment_gateway"]["configuration_name"] = json!("shop pay");
+    // The sample's sums do not work out with its sale amounts.
+    for item in parameters["order"]["items"].as_array_mut().unwrap() {
+        item.as_object_mut().unwrap().remove("sale_amount");
+    }
     let reference = parameters["reference_id"].clone();
     let extras = parameters["payment_settings"][0]["payment_gateway"]["payu"].clone();
     let (status, answer) = bench.send(&message).await;
