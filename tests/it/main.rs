@@ -18,6 +18,7 @@ mod crash;
 mod documents;
 mod fallback;
 mod meta;
+mod payu;
 #[cfg(feature = "stack")]
 mod stack;
 mod template;
