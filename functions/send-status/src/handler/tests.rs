@@ -526,3 +526,174 @@ async fn a_sender_over_its_rate_is_sent_back_unclaimed() {
     assert_eq!(world.network.round_trips(), ["queue.postpone"]);
     assert_eq!(invoice(&world).attempts, 0);
 }
+
+const EXOTEL: &str = "exotel.send_whatsapp";
+const EXOTEL_SMS: &str = "exotel.send_sms";
+
+/// A shop at Exotel without templates, whose customers get an SMS when WhatsApp fails.
+fn falling_back(document: &mut Value) {
+    document["channel"] = json!({
+        "kind": "whatsapp", "provider": "exotel", "from": "+918045210677", "fallback_to_sms": true,
+        "credentials": {
+            "account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "0123456789abcdef-callback",
+            "dlt_entity_id": "1201159", "sender": "ACMEST",
+            "dlt_template_ids": {"invoice": "1107160", "paid": "1107161", "canceled": "1107162", "status": "1107163"},
+        },
+    });
+}
+
+fn exotel_error(code: u16, status: &str) -> Answer {
+    chatbill_testkit::memory::reply(
+        202,
+        &json!({"response": {"whatsapp": {"messages": [{"code": code, "status": "failure",
+            "error_data": {"code": code, "description": status, "message": status}}]}}}),
+    )
+}
+
+fn exotel_sms() -> Answer {
+    chatbill_testkit::memory::reply(
+        200,
+        &json!({"SMSMessage": {"Sid": "sms-1", "Status": "queued"}}),
+    )
+}
+
+async fn report(world: &World, attempt: u32, code: &str, remedy: Remedy) {
+    let failure = chatbill_domain::message::SendFailure {
+        remedy,
+        code: code.to_owned(),
+        detail: String::new(),
+    };
+    let event = Event::Report {
+        message: MessageKey::Invoice(1),
+        attempt,
+        report: Report::Failed(failure),
+    };
+    world.happen(&key("acme", "BM345A-12"), event).await;
+}
+
+#[tokio::test]
+async fn what_whatsapp_refuses_for_good_goes_out_by_sms_at_once_and_so_does_the_rest_of_the_order()
+{
+    let (logs, _guard) = Logs::capture();
+    let world = queued(falling_back).await;
+    world
+        .http
+        .answer(EXOTEL, exotel_error(400, "EX_INVALID_RECIPIENT"));
+    world.http.answer(EXOTEL_SMS, exotel_sms());
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [EXOTEL, EXOTEL_SMS]);
+    let sms = invoice(&world);
+    assert_eq!(
+        (sms.form, sms.status),
+        (Some(Form::Sms), MessageStatus::Sent)
+    );
+    assert!(sms.segments.is_some());
+    assert!(order(&world).turned_to_sms.is_some());
+    // The text leads to the page by its short name.
+    let body = world.http.calls()[1].body.clone().unwrap().1;
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("shop.example%2Fr%2F"), "{body}");
+    assert!(!body.contains("YWNtZS9"), "not the long name: {body}");
+    logs.assert_discreet();
+    // WhatsApp is not tried again for this order.
+    world
+        .happen(
+            &key("acme", "BM345A-12"),
+            Event::Payment(captured(&bill(), "pay_1")),
+        )
+        .await;
+    let paid = order(&world);
+    let task = chatbill_domain::flows::task(&paid.key, paid.message(&MessageKey::Paid).unwrap());
+    world.queue.send(&task).await.unwrap();
+    world.http.answer(EXOTEL_SMS, exotel_sms());
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [EXOTEL, EXOTEL_SMS, EXOTEL_SMS]);
+    let paid = order(&world).message(&MessageKey::Paid).unwrap().clone();
+    assert_eq!(
+        (paid.form, paid.status),
+        (Some(Form::Sms), MessageStatus::Sent)
+    );
+}
+
+#[tokio::test]
+async fn a_failure_reported_later_turns_to_sms_as_well() {
+    let world = queued(falling_back).await;
+    let accepted = chatbill_testkit::memory::reply(
+        202,
+        &json!({"response": {"whatsapp": {"messages": [{"code": 202, "status": "success", "data": {"sid": "wa-1"}}]}}}),
+    );
+    world.http.answer(EXOTEL, accepted);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    report(&world, 1, "EX_INCAPABLE_RECIPIENT", Remedy::GiveUp).await;
+    let task = chatbill_domain::flows::task(&order(&world).key, &invoice(&world));
+    world.queue.send(&task).await.unwrap();
+    world.http.answer(EXOTEL_SMS, exotel_sms());
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [EXOTEL, EXOTEL_SMS]);
+    // A second report of the same failure changes nothing: the SMS stands.
+    report(&world, 1, "EX_INCAPABLE_RECIPIENT", Remedy::GiveUp).await;
+    assert_eq!(invoice(&world).status, MessageStatus::Sent);
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_is_never_sent_by_sms_as_well() {
+    let world = queued(falling_back).await;
+    world.http.answer(EXOTEL, lost());
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
+    world.clock.advance(200);
+    world
+        .http
+        .answer(EXOTEL, exotel_error(400, "EX_INVALID_RECIPIENT"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels(), [EXOTEL, EXOTEL]);
+    assert_eq!(invoice(&world).status, MessageStatus::Failed);
+}
+
+#[tokio::test]
+async fn what_is_worth_another_try_stays_on_whatsapp() {
+    let world = queued(falling_back).await;
+    world
+        .http
+        .answer(EXOTEL, exotel_error(500, "EX_SYSTEM_ERROR"));
+    assert!(matches!(next(&world).await, Some(Handled::Again(_))));
+    assert_eq!(world.http.labels(), [EXOTEL]);
+    assert!(order(&world).turned_to_sms.is_none());
+}
+
+#[tokio::test]
+async fn a_cut_line_during_the_turn_to_sms_sends_one_sms_in_the_end() {
+    for at in 0..6 {
+        for side in [Break::Request, Break::Answer] {
+            let world = queued(falling_back).await;
+            world
+                .http
+                .always(EXOTEL, exotel_error(400, "EX_INVALID_RECIPIENT"));
+            world.http.always(EXOTEL_SMS, exotel_sms());
+            world.network.crash_at(at, side);
+            let _ = next(&world).await;
+            world.network.restore();
+            for _ in 0..6 {
+                world.clock.advance(1000);
+                let now = order(&world);
+                if invoice(&world).status.is_settled() {
+                    break;
+                }
+                let task = chatbill_domain::flows::task(&now.key, &now.messages[0]);
+                world.queue.send(&task).await.unwrap();
+                while next(&world).await.is_some() {}
+            }
+            let sms = world
+                .http
+                .labels()
+                .iter()
+                .filter(|l| **l == EXOTEL_SMS)
+                .count();
+            let whatsapp_lost = invoice(&world).may_have_arrived() && sms == 0;
+            assert!(sms <= 2, "cut at {at} {side:?}: {sms} SMS");
+            assert!(
+                sms >= 1 || whatsapp_lost,
+                "cut at {at} {side:?}: nothing went out"
+            );
+        }
+    }
+}

@@ -439,7 +439,7 @@ pub(crate) async fn ask_about<H: HttpSend>(
 
 /// Native payments are known under the reference of the message they were made in, and a bill that was sent again can be paid in
 /// any of its messages, even in two.
-fn every_sending(order: &Order) -> Vec<&ReferenceId> {
+pub(crate) fn every_sending(order: &Order) -> Vec<&ReferenceId> {
     let resent = order.events.iter().rev().filter_map(|r| match &r.event {
         Event::Resend { reference, .. } => Some(reference),
         _ => None,

@@ -9,7 +9,7 @@
 use crate::connector::{Channel, Gateway};
 use crate::event::{Event, Once, Recorded, RefundOutcome};
 use crate::fault::Fault;
-use crate::flows::apply_webhook::Askable;
+use crate::flows::apply_webhook::{Askable, every_sending};
 use crate::flows::{queue_owed, record, report_new_holds};
 use crate::http::{CallError, Step, converse};
 use crate::ids::OrderKey;
@@ -226,27 +226,68 @@ impl Payer<'_> {
         }
     }
 
+    /// A bill that was sent again inside WhatsApp may have been paid in any of its messages, and providers know a payment by its
+    /// message's reference: those that say "not this one" are passed over.
     async fn refund<H: HttpSend>(
         &self,
         http: &H,
+        order: &Order,
         request: &RefundRequest,
     ) -> Result<RefundReport, CallError> {
-        match self {
-            Self::Gateway(gateway) => converse(http, |a| gateway.refund(request, a)).await,
-            Self::Channel(channel) => converse(http, |a| channel.refund(request, a)).await,
+        let channel = match self {
+            Self::Gateway(gateway) => {
+                return converse(http, |a| gateway.refund(request, a)).await;
+            }
+            Self::Channel(channel) => channel,
+        };
+        let mut refused = None;
+        for request in in_every_message(order, request) {
+            match converse(http, |a| channel.refund(&request, a)).await {
+                Err(error) if is_of_another_message(&error) => refused = refused.or(Some(error)),
+                ended => return ended,
+            }
         }
+        Err(refused.unwrap_or(CallError::Unsupported("the order has no message")))
     }
 
     async fn lookup<H: HttpSend>(
         &self,
         http: &H,
+        order: &Order,
         request: &RefundRequest,
     ) -> Result<Option<RefundReport>, CallError> {
-        match self {
-            Self::Gateway(gateway) => converse(http, |a| gateway.lookup_refund(request, a)).await,
-            Self::Channel(channel) => converse(http, |a| channel.lookup_refund(request, a)).await,
+        let channel = match self {
+            Self::Gateway(gateway) => {
+                return converse(http, |a| gateway.lookup_refund(request, a)).await;
+            }
+            Self::Channel(channel) => channel,
+        };
+        let mut failed = None;
+        for request in in_every_message(order, request) {
+            match converse(http, |a| channel.lookup_refund(&request, a)).await {
+                Ok(Some(report)) => return Ok(Some(report)),
+                Ok(None) => {}
+                Err(error) if is_of_another_message(&error) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        // One message that could not be asked about may be the one.
+        failed.map_or(Ok(None), Err)
     }
+}
+
+/// What providers answer when the payment was not made in the message of this reference.
+fn is_of_another_message(error: &CallError) -> bool {
+    matches!(error, CallError::Rejected { code, .. } if matches!(code.as_str(), "refund_no_payment" | "not_this_payment"))
+}
+
+fn in_every_message(order: &Order, request: &RefundRequest) -> impl Iterator<Item = RefundRequest> {
+    let references: Vec<_> = every_sending(order).into_iter().cloned().collect();
+    let request = request.clone();
+    references.into_iter().map(move |reference| RefundRequest {
+        reference,
+        ..request.clone()
+    })
 }
 
 fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -> RefundRequest {
@@ -296,7 +337,7 @@ async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let request = request(&order, refund, ask.gateway, deps.clock.now());
     let payer = payer(ask, &order, &request);
     let attempt = refund.attempts;
-    let (outcome, error) = match payer.refund(deps.http, &request).await {
+    let (outcome, error) = match payer.refund(deps.http, &order, &request).await {
         Ok(report) => {
             report_end(&order, id, &report);
             let once = Once::refund_ended(id, attempt);
@@ -426,7 +467,7 @@ async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     }
     let request = request(&order, refund, ask.gateway, now);
     let payer = payer(ask, &order, &request);
-    match payer.lookup(deps.http, &request).await {
+    match payer.lookup(deps.http, &order, &request).await {
         Ok(Some(report)) => {
             let known = order.events.iter().any(|r| match &r.event {
                 Event::Refund { id: own, report: r } => {
