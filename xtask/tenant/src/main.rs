@@ -456,6 +456,64 @@ mod tests {
         agree(&document, false, "upi_intent");
     }
 
+    #[test]
+    fn the_schema_and_the_functions_agree_about_zaakpay() {
+        let schema = schema();
+        let good = json!({"merchant_identifier": "b19e8f103bce", "secret_keys": ["new", "old"], "buyer_email": "bills@acme.example"});
+        for (mode, name, value, is_good) in [
+            (
+                "payment_link",
+                "buyer_email",
+                json!("a.b+c@acme.example"),
+                true,
+            ),
+            ("payment_link", "buyer_email", Value::Null, false),
+            ("payment_link", "buyer_email", json!("acme"), false),
+            ("payment_link", "buyer_email", json!("bills@acme"), false),
+            (
+                "payment_link",
+                "buyer_email",
+                json!("a&b@acme.example"),
+                false,
+            ),
+            ("payment_gateway", "buyer_email", Value::Null, true),
+            ("payment_gateway", "merchant_identifier", Value::Null, false),
+            ("payment_link", "merchant_identifier", json!("a-b"), false),
+            ("payment_link", "secret_keys", json!([]), false),
+            ("payment_link", "key_id", json!("rzp_test_1"), false),
+            (
+                "upi_intent",
+                "buyer_email",
+                json!("bills@acme.example"),
+                false,
+            ),
+        ] {
+            let mut document = example();
+            let mut credentials = good.clone();
+            match value.clone() {
+                Value::Null => credentials.as_object_mut().unwrap().remove(name),
+                value => credentials
+                    .as_object_mut()
+                    .unwrap()
+                    .insert(name.to_owned(), value),
+            };
+            document["payment"] = json!({
+                "mode": mode, "gateway": "zaakpay", "configuration_name": "shop-zaakpay", "credentials": credentials,
+            });
+            let checked = check(&document.to_string(), false);
+            assert_eq!(
+                checked.is_ok(),
+                is_good,
+                "{mode} {name} {value}: {checked:?}"
+            );
+            assert_eq!(
+                schema.is_valid(&document),
+                is_good,
+                "the schema: {mode} {name} {value}"
+            );
+        }
+    }
+
     /// The schema is written by hand for editors; what it refuses, the functions refuse too.
     #[test]
     fn the_schema_and_the_functions_agree_about_faults() {

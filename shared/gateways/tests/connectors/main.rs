@@ -8,3 +8,5 @@ mod razorpay;
 mod registry;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod zaakpay;

@@ -132,9 +132,14 @@ fn signed(salt: &str, changes: &[(&str, &str)]) -> RawWebhook {
 }
 
 pub(crate) fn probe() -> Probe {
+    let webhook = signed(SALT, &[]);
+    let mut unsigned = webhook.clone();
+    let text = String::from_utf8(unsigned.body).unwrap();
+    unsigned.body = text.split_once("&hash=").unwrap().0.into();
     Probe {
         tenant: tenant(&payment("payment_link")),
-        webhook: signed(SALT, &[]),
+        webhook,
+        unsigned,
         calls: &[
             "token",
             "create_link",

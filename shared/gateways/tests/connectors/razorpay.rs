@@ -54,6 +54,10 @@ pub(crate) fn probe() -> Probe {
     Probe {
         tenant: tenant(&payment("payment_link", &[SECRET])),
         webhook: signed(bytes("razorpay/hook_payment_link_paid.json")),
+        unsigned: RawWebhook {
+            headers: vec![],
+            ..signed(bytes("razorpay/hook_payment_link_paid.json"))
+        },
         calls: &[
             "create_link",
             "find_link",

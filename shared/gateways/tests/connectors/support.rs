@@ -12,6 +12,8 @@ pub(crate) struct Probe {
     pub(crate) tenant: Tenant,
     /// A webhook as the vendor would sign it.
     pub(crate) webhook: RawWebhook,
+    /// The same without its signature, wherever that stands.
+    pub(crate) unsigned: RawWebhook,
     /// Calls that must have a snapshot.
     pub(crate) calls: &'static [&'static str],
 }
