@@ -71,8 +71,10 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// Whether the receiver took it.
     pub(crate) fn is_success(&self) -> bool {
-        self.status
-            .is_some_and(|status| (200..300).contains(&status))
+        self.error.is_none()
+            && self
+                .status
+                .is_some_and(|status| (200..300).contains(&status))
     }
 }
 

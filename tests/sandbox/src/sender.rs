@@ -136,7 +136,7 @@ pub(crate) async fn attempt(shared: &Arc<Shared>, id: u64, epoch: u64) -> Option
         Ok(response) => Attempt {
             at_ms,
             status: Some(response.status().as_u16()),
-            error: None,
+            error: unthankful(draft.vendor, response).await,
         },
         Err(error) => Attempt {
             at_ms,
@@ -154,6 +154,18 @@ pub(crate) async fn attempt(shared: &Arc<Shared>, id: u64, epoch: u64) -> Option
         hook.state = HookState::Delivered;
     }
     Some(attempt)
+}
+
+/// Zaakpay, "Webhooks", response: "HTTP status code 2xx and "SUCCESS"". The other vendors do not look at the body.
+async fn unthankful(vendor: &str, response: reqwest::Response) -> Option<String> {
+    if vendor != "zaakpay" || !response.status().is_success() {
+        return None;
+    }
+    match response.text().await {
+        Ok(text) if text == "SUCCESS" => None,
+        Ok(_) => Some("the body is not SUCCESS".to_owned()),
+        Err(error) => Some(error_chain(&error)),
+    }
 }
 
 /// An error with what caused it.

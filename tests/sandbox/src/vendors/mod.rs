@@ -8,6 +8,7 @@ mod payu;
 mod razorpay;
 mod sms;
 mod whatsapp;
+mod zaakpay;
 
 use std::collections::BTreeMap;
 
@@ -174,6 +175,7 @@ pub(crate) fn all() -> Vec<Box<dyn Vendor>> {
         Box::new(payu::Payu::default()),
         Box::new(exotel::Exotel::default()),
         Box::new(kaleyra::Kaleyra::default()),
+        Box::new(zaakpay::Zaakpay::default()),
     ]
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone)]
 pub(crate) struct Got {
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) raw: Vec<u8>,
     pub(crate) body: Value,
@@ -48,7 +49,7 @@ async fn receive(
     raw: Bytes,
 ) -> (StatusCode, String) {
     let mut inside = inside.lock().unwrap();
-    if let Some(query) = uri.query() {
+    if let Some(query) = uri.query().filter(|query| query.contains("hub.")) {
         // Meta's verification GET: the right token gets its challenge back.
         let part = |name: &str| {
             query
@@ -65,12 +66,19 @@ async fn receive(
     }
     inside.got.push(Got {
         path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
         headers,
         body: serde_json::from_slice(&raw).unwrap_or_default(),
         raw: raw.to_vec(),
     });
     let status = inside.statuses.pop_front().unwrap_or(200);
-    (StatusCode::from_u16(status).unwrap(), String::new())
+    // What Zaakpay wants to hear; the others do not listen.
+    let said = if uri.path().ends_with("/curt") {
+        ""
+    } else {
+        "SUCCESS"
+    };
+    (StatusCode::from_u16(status).unwrap(), said.to_owned())
 }
 
 impl Receiver {
@@ -230,6 +238,15 @@ impl Bench {
             "dlt": {"senders": ["ACMEST"], "templates": [{"id": "1107", "text": "Pay Rs.{#var#} at {#var#} -Acme"}]},
         });
         self.register_one("kaleyra", account, changes).await;
+    }
+
+    /// Registers the Zaakpay account.
+    pub(crate) async fn zaakpay_account(&self, changes: Value) {
+        let account = json!({
+            "merchant_identifier": "fb2016ffd3a64b2994a6289dc2b671a4", "secret_key": "0678056d96914a8583fb518caf42828a",
+            "webhook_url": format!("{}/zaakpay", self.receiver.url),
+        });
+        self.register_one("zaakpay", account, changes).await;
     }
 
     pub(crate) async fn exotel(
