@@ -16,6 +16,7 @@ use chatbill_domain::message::Fulfilment;
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Order, PaymentStatus};
 use chatbill_domain::payment::{AttemptStatus, PayForm, PaymentMode};
+use chatbill_domain::refund::RefundState;
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
@@ -524,6 +525,29 @@ fn details(order: &Order, words: &Words) -> Vec<Detail> {
             text: words.clean(id),
             code: true,
         });
+    }
+    let refunds = order.refunds.list().iter();
+    for refund in refunds.filter(|r| order.payment().is_some_and(|(id, _)| id == r.payment_id)) {
+        let amount = refund.amount.rupees();
+        match (refund.state, refund.done_at) {
+            (RefundState::Processed, Some(at)) => {
+                details.push(detail(
+                    "Refunded",
+                    format!("{amount} on {}", Moment::from(at).people),
+                ));
+            }
+            (RefundState::Pending, _) => {
+                details.push(detail("Refund on its way", amount));
+            }
+            _ => continue,
+        }
+        if let Some(reference) = &refund.bank_reference {
+            details.push(Detail {
+                label: "Bank reference of the refund",
+                text: words.clean(reference),
+                code: true,
+            });
+        }
     }
     if let Some(word) = fulfilment(order.fulfilment) {
         details.push(detail("Order status", word.to_owned()));

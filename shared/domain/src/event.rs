@@ -162,6 +162,8 @@ pub enum Event {
         #[serde(rename = "r")]
         report: RefundReport,
     },
+    /// A person was reminded that something is held.
+    Reminded,
     /// A person decided that held money pays the order, or is taken care of elsewhere.
     Settled {
         /// Which payment.
@@ -437,6 +439,7 @@ mod tests {
                     at: Some(at),
                 },
             },
+            Event::Reminded,
             Event::Settled {
                 payment_id: "pay_1".to_owned(),
                 accept: true,

@@ -345,6 +345,7 @@ pub struct Order {
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
     captured_amount: Paise,
+    reminded: (u32, Option<Millis>),
     fulfilment_log: Vec<(Fulfilment, Option<String>)>,
     paid_status: Option<Fulfilment>,
     resends: u32,
@@ -381,6 +382,7 @@ impl Order {
             closed: None,
             captured: None,
             captured_amount: Paise::ZERO,
+            reminded: (0, None),
             fulfilment_log: Vec::new(),
             paid_status: None,
             resends: 1,
@@ -729,6 +731,9 @@ impl Order {
                 self.refunds.ended(id, state, error, at);
             }
             Event::Refund { id, report } => self.apply_refund(id.as_deref(), report, at),
+            Event::Reminded => {
+                self.reminded = (self.reminded.0.saturating_add(1), Some(at));
+            }
             Event::Settled { payment_id, accept } => self.settle(payment_id, *accept, at),
             Event::Report {
                 message,
@@ -995,17 +1000,31 @@ impl Order {
         let back = self
             .to_send_back()
             .map(|(_, s)| s.since.plus_seconds(SEND_BACK));
-        // A person is reminded once a day.
-        let held = self
-            .holds
-            .iter()
-            .map(|(_, since, _)| spaced(*since, now, REMINDER));
+        let held = self.next_reminder();
         messages
             .chain(refunds)
             .chain(back)
             .chain(held)
             .chain(self.payment_check(now))
             .min()
+    }
+
+    /// When a person is to be reminded of what is held: daily for two weeks, then weekly.
+    #[must_use]
+    pub fn next_reminder(&self) -> Option<Millis> {
+        let since = self.holds.iter().map(|(_, since, _)| *since).min()?;
+        let (count, last) = self.reminded;
+        let step = if count < 14 { DAY } else { 7 * DAY };
+        Some(
+            last.map_or(since, |last| last.max(since))
+                .plus_seconds(step),
+        )
+    }
+
+    /// How often a person was reminded.
+    #[must_use]
+    pub fn reminders(&self) -> u32 {
+        self.reminded.0
     }
 
     /// Refunds the gateway is to be asked about, or asked for again.
@@ -1063,8 +1082,8 @@ const LATE_LOOKUP: i64 = 24 * 3600;
 pub const REFUND_PATIENCE: i64 = 120;
 /// Money that the terms send back is sent back this long after it came, when no more news about it is on the way, seconds.
 const SEND_BACK: i64 = 60;
-/// A person is reminded of a held order this often.
-pub(crate) const REMINDER: i64 = 24 * 3600;
+/// A day.
+const DAY: i64 = 24 * 3600;
 /// A queued message that nobody picked up is queued again after this, in seconds.
 const QUEUE_PATIENCE: i64 = 120;
 /// A planned retry that did not happen is queued again this long after its time.

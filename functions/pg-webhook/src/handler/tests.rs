@@ -5,14 +5,14 @@ use chatbill_domain::order::{Hold, MessageStatus, PaymentStatus};
 use chatbill_domain::payment::PaymentMode;
 use chatbill_domain::ports::Created;
 use chatbill_domain::signature::hmac_sha256;
-use chatbill_testkit::builders::{NOW, bill, bill_with, draft, key, reference};
+use chatbill_testkit::builders::{NOW, bill, bill_with, captured, draft, key, reference};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
     FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, reply,
 };
 use chatbill_testkit::network::Break;
-use chatbill_testkit::world::{World, bill_sent, meta_payment, started};
+use chatbill_testkit::world::{World, bill_sent, meta_payment, razorpay_link, started};
 use serde_json::json;
 
 use super::*;
@@ -101,6 +101,7 @@ async fn every_event_is_answered_as_recorded() {
         "razorpay-payment-captured",
         "razorpay-payment-failed",
         "razorpay-link-expired",
+        "razorpay-refund-processed",
         "razorpay-amount-off-by-one-paisa",
         "razorpay-unknown-order",
         "razorpay-signed-with-previous-secret",
@@ -523,4 +524,41 @@ async fn a_payment_nobody_can_confirm_leaves_the_order_open() {
     // The gateway's own signed word needs no question.
     assert_eq!(send(&world, PAID).await, 200);
     assert_eq!(world.http.left_over(), 0);
+}
+
+#[tokio::test]
+async fn a_refund_made_in_the_dashboard_appears_and_is_told_once() {
+    let world = billed().await;
+    world
+        .happen(
+            &key("acme", "BM345A-12"),
+            Event::Payment(captured(&bill(), "pay_1")),
+        )
+        .await;
+    // A note is no proof of the bill, so Razorpay is asked: the link, and the refunds of its payment.
+    let mut link = razorpay_link("BM345A-12", "paid");
+    link["payments"][0]["payment_id"] = json!("pay_1");
+    world.http.always("razorpay.fetch_link", reply(200, &link));
+    let refund = json!({"id": "rfnd_1", "entity": "refund", "amount": 10_000, "currency": "INR", "payment_id": "pay_1",
+        "status": "processed", "speed_processed": "normal", "notes": [], "receipt": null,
+        "acquirer_data": {"arn": "74000000001"}, "created_at": 1_795_305_700});
+    world.http.always(
+        "razorpay.list_refunds",
+        reply(200, &json!({"items": [refund]})),
+    );
+    for _ in 0..2 {
+        assert_eq!(send(&world, "razorpay-refund-processed").await, 200);
+    }
+    let order = order(&world);
+    assert_eq!(order.refunded_amount().get(), 10_000);
+    assert_eq!(
+        order.refunds.list()[0].bank_reference.as_deref(),
+        Some("74000000001")
+    );
+    assert_eq!(order.payment_status(), PaymentStatus::PartiallyRefunded);
+    let told = order
+        .messages
+        .iter()
+        .filter(|m| matches!(m.key, MessageKey::Refund(_)));
+    assert_eq!(told.count(), 1);
 }

@@ -1,8 +1,11 @@
-use chatbill_domain::event::Event;
+use chatbill_domain::event::{Event, RefundOutcome};
 use chatbill_domain::http::Answer;
 use chatbill_domain::message::MessageKey;
+use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Order, PaymentStatus};
-use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_domain::payment::{AttemptStatus, Speed};
+use chatbill_domain::tenant::LatePayment;
+use chatbill_testkit::builders::{bill, captured, draft, key, report};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
@@ -177,4 +180,128 @@ async fn a_settled_order_is_not_looked_at_again() {
     world.clock.advance(600);
     run(&world).await;
     assert!(world.http.labels().is_empty(), "paid: nobody is asked");
+}
+
+const REFUND: &str = "razorpay.create_refund";
+const REFUND_STATUS: &str = "razorpay.fetch_refund";
+
+/// Razorpay's word about a refund of `pay_1`, as ours when it names the token.
+fn refund(payment_id: &str, paise: i64, status: &str, token: Option<String>) -> Value {
+    json!({"id": "rfnd_1", "entity": "refund", "amount": paise, "currency": "INR", "payment_id": payment_id,
+        "status": status, "speed_processed": "normal", "notes": [], "receipt": token, "created_at": 1_795_305_700})
+}
+
+/// An order of these terms with these events, an hour ago.
+async fn settled(late: LatePayment, events: Vec<Event>) -> World {
+    let world = World::new();
+    let mut draft = draft(bill());
+    draft.contents.terms.late_payment = late;
+    let mut all = bill_sent();
+    all.extend(events);
+    world.order_of(draft, all).await;
+    world.clock.advance(3600);
+    world
+}
+
+#[tokio::test]
+async fn money_that_the_terms_send_back_is_sent_back_once() {
+    let second = report(AttemptStatus::Captured, "pay_2", 85_000);
+    let events = vec![
+        Event::Payment(captured(&bill(), "pay_1")),
+        Event::Payment(second),
+    ];
+    let world = settled(LatePayment::Refund, events).await;
+    world
+        .http
+        .reply(REFUND, 200, &refund("pay_2", 85_000, "processed", None));
+    for _ in 0..3 {
+        run(&world).await;
+        world.clock.advance(3600);
+    }
+    assert_eq!(world.http.labels(), [REFUND]);
+    let call = world.http.calls()[0].clone();
+    assert!(
+        call.url.ends_with("/v1/payments/pay_2/refund"),
+        "{}",
+        call.url
+    );
+    let order = order(&world);
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+    assert!(order.holds.is_empty());
+    let told: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();
+    assert!(told.contains(&MessageKey::Refund(1)));
+}
+
+#[tokio::test]
+async fn a_refund_whose_answer_was_lost_is_found_by_asking() {
+    let events = vec![
+        Event::Payment(captured(&bill(), "pay_1")),
+        Event::RefundAsked {
+            id: "a".to_owned(),
+            amount: Some(Paise::new(10_000).unwrap()),
+            payment_id: None,
+            speed: Speed::Normal,
+            reason: None,
+        },
+        Event::RefundEnded {
+            id: "a".to_owned(),
+            outcome: RefundOutcome::Unknown,
+            error: "unknown: time-out".to_owned(),
+        },
+    ];
+    let world = settled(LatePayment::Hold, events).await;
+    let token = chatbill_domain::refund::token(&key("acme", "BM345A-12"), "a");
+    let found = refund("pay_1", 10_000, "pending", Some(token));
+    world.http.reply(REFUNDS, 200, &json!({"items": [found]}));
+    run(&world).await;
+    assert_eq!(order(&world).refunding_amount().get(), 10_000);
+    // Then until it is final, under the gateway's own id.
+    world.clock.advance(3600);
+    world.http.reply(
+        REFUND_STATUS,
+        200,
+        &refund("pay_1", 10_000, "processed", None),
+    );
+    run(&world).await;
+    assert_eq!(order(&world).refunded_amount().get(), 10_000);
+    assert_eq!(
+        order(&world).payment_status(),
+        PaymentStatus::PartiallyRefunded
+    );
+    world.clock.advance(3600);
+    run(&world).await;
+    assert_eq!(
+        world.http.labels(),
+        [REFUNDS, REFUND_STATUS],
+        "final, and asked no more"
+    );
+}
+
+#[tokio::test]
+async fn a_held_order_is_mentioned_each_day_until_it_is_settled() {
+    let short = report(AttemptStatus::Captured, "pay_9", 84_999);
+    let events = vec![
+        Event::Payment(captured(&bill(), "pay_1")),
+        Event::Payment(short),
+    ];
+    let world = settled(LatePayment::Hold, events).await;
+    let reminders = |world: World| async move {
+        let (logs, _guard) = Logs::capture();
+        for _ in 0..(3 * 24 * 12) {
+            run(&world).await;
+            world.clock.advance(300);
+        }
+        logs.lines()
+            .iter()
+            .filter(|line| line.contains("order_held"))
+            .count()
+    };
+    // Looks at other things may shift it by an hour.
+    assert!((2..=3).contains(&reminders(world.clone()).await));
+    let decision = Event::Settled {
+        payment_id: "pay_9".to_owned(),
+        accept: false,
+    };
+    world.happen(&key("acme", "BM345A-12"), decision).await;
+    assert_eq!(reminders(world).await, 0);
 }

@@ -12,6 +12,7 @@ use crate::message::{Report, Tag};
 use crate::order::{MessageStatus, Order};
 use crate::payment::{
     AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport, RefundReport,
+    RefundStatus,
 };
 use crate::ports::{
     Append, Appended, Clock, Contact, Contacts, Due, HttpSend, OrderStore, Queue, QueueError,
@@ -122,6 +123,13 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
             let key = OrderKey::new(tenant.clone(), reference);
             let now = deps.clock.now();
             let once = Once::refund(&report);
+            if report.status == RefundStatus::Failed {
+                tracing::error!(
+                    event = "refund_failed",
+                    order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+                    "the gateway gave up a refund"
+                );
+            }
             let event = Recorded::new(now, source, Event::Refund { id: None, report });
             store_fact(deps, key, once, event, now, Unknown::Park).await
         }

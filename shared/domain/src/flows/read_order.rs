@@ -313,6 +313,7 @@ fn entry(event: &Event) -> Value {
             "bank_reference": report.bank_reference,
             "error": report.error,
         }),
+        Event::Reminded => json!({"event": "reminded"}),
         Event::Settled { payment_id, accept } => {
             json!({"event": "settled", "payment_id": payment_id, "accepted": accept})
         }

@@ -11,10 +11,10 @@ use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
 use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about, report_unclear};
 use crate::flows::refund::{self, RefundError};
-use crate::flows::{create_invoice, queue_owed, report_hold, task};
+use crate::flows::{create_invoice, queue_owed, record, report_hold, task};
 use crate::http::CallError;
 use crate::ids::{OrderKey, TenantId};
-use crate::order::{MessageStatus, Order, REMINDER};
+use crate::order::{MessageStatus, Order};
 use crate::pace::{Pace, Turn};
 use crate::payment::Speed;
 use crate::ports::{
@@ -315,7 +315,10 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             result = Err(CheckError::Vendor(error.to_string()));
         }
     }
-    remind(&order, now);
+    order = match remind(deps.store, order.clone(), now).await {
+        Ok(order) => order,
+        Err(error) => return (order, Err(error.into())),
+    };
     for message in order.neglected(now) {
         if message.status == MessageStatus::Sending {
             tracing::warn!(
@@ -371,15 +374,17 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
     (order, result)
 }
 
-/// A held order is mentioned again each day until a person settles it.
-fn remind(order: &Order, now: Millis) {
-    for (hold, since, _) in &order.holds {
-        let passed = now.seconds_since(*since);
-        // The order is due when a day is over, and runs are five minutes apart.
-        if passed >= REMINDER && passed.rem_euclid(REMINDER) < RUN.saturating_mul(2) {
-            report_hold(order, *hold);
-        }
+/// A held order is mentioned again until a person settles it.
+async fn remind<S: OrderStore>(store: &S, order: Order, now: Millis) -> Result<Order, StoreError> {
+    if order.next_reminder().is_none_or(|at| now < at) {
+        return Ok(order);
     }
+    for (hold, _, _) in &order.holds {
+        report_hold(&order, *hold);
+    }
+    let once = Once::named(&format!("reminded:{}", order.reminders()));
+    let recorded = Recorded::new(now, "reconcile", Event::Reminded);
+    record(store, &order, once, recorded).await
 }
 
 async fn expire<S: OrderStore>(store: &S, order: &Order, now: Millis) -> Result<Order, StoreError> {
