@@ -10,6 +10,7 @@
     reason = "a test program: what is not as expected ends the test, and measured figures are printed"
 )]
 
+mod billdesk;
 mod binaries;
 mod chain;
 mod changes;

@@ -18,7 +18,7 @@ macro_rules! gateways {
     };
 }
 
-gateways!(razorpay, payu, zaakpay);
+gateways!(billdesk, payu, razorpay, zaakpay);
 
 /// The names of all gateways, as they stand in tenant documents and webhook URLs.
 #[must_use]

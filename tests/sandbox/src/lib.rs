@@ -5,6 +5,7 @@ mod control;
 mod desk;
 mod faults;
 mod http;
+mod jose;
 mod sender;
 mod server;
 mod sign;

@@ -514,6 +514,70 @@ mod tests {
         }
     }
 
+    /// BillDesk in every mode and with both ways of protecting tokens, each with one thing changed.
+    #[test]
+    fn the_schema_and_the_functions_agree_about_billdesk() {
+        let schema = schema();
+        let key = "32 characters of an encryption k";
+        for (mode, security) in [
+            ("payment_link", "hmac"),
+            ("payment_gateway", "jose"),
+            ("upi_intent", "hmac"),
+            ("upi_intent", "jose"),
+        ] {
+            let mut good = example();
+            good["payment"] = json!({"mode": mode, "gateway": "billdesk", "credentials": {
+                "merchant_id": "M", "client_id": "c", "security": security, "signing_key": ["new", "old"], "signing_key_id": "s",
+                "encryption_key": key, "encryption_key_id": "e", "vpa": "acme@bank", "merchant_category": "5411",
+                "merchant_name": "Acme", "item_code": "DIRECT", "bank_id": "ICW",
+            }});
+            if mode == "payment_gateway" {
+                good["payment"]["configuration_name"] = json!("pay");
+            }
+            let agree = |name: &str, value: Value, expected: bool| {
+                let mut document = good.clone();
+                let credentials = document["payment"]["credentials"].as_object_mut().unwrap();
+                match value {
+                    Value::Null => credentials.remove(name),
+                    value => credentials.insert(name.to_owned(), value),
+                };
+                let checked = check(&document.to_string(), false);
+                assert_eq!(
+                    (checked.is_ok(), schema.is_valid(&document)),
+                    (expected, expected),
+                    "{mode} {security} {name}: {checked:?}"
+                );
+            };
+            let (encrypted, intent) = (security == "jose", mode == "upi_intent");
+            agree("signing_key", json!("one"), true);
+            agree("encryption_key", json!([key, key]), true);
+            for (name, optional) in [
+                ("merchant_id", false),
+                ("client_id", false),
+                ("security", false),
+                ("signing_key", false),
+                ("signing_key_id", !encrypted),
+                ("encryption_key_id", false),
+                ("vpa", !intent),
+                ("merchant_category", !intent),
+                ("merchant_name", !intent),
+                ("item_code", true),
+                ("bank_id", true),
+            ] {
+                if name != "encryption_key_id" || encrypted {
+                    agree(name, Value::Null, optional);
+                }
+            }
+            agree("encryption_key", Value::Null, !encrypted);
+            agree("encryption_key", json!("short"), false);
+            agree("encryption_key", json!([]), false);
+            agree("signing_key", json!(["", "old"]), false);
+            agree("security", json!("rsa"), false);
+            agree("vpa", json!("acme"), false);
+            agree("key_id", json!("x"), false);
+        }
+    }
+
     /// The schema is written by hand for editors; what it refuses, the functions refuse too.
     #[test]
     fn the_schema_and_the_functions_agree_about_faults() {

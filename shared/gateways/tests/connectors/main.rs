@@ -1,6 +1,8 @@
 //! The gateways against their vendors' published samples, without a network.
 
 #[cfg(test)]
+mod billdesk;
+#[cfg(test)]
 mod payu;
 #[cfg(test)]
 mod razorpay;

@@ -7,6 +7,7 @@ use crate::support::{Probe, folder, read};
 /// A gateway without a line here fails the test below.
 fn probe(name: &str) -> Probe {
     match name {
+        "billdesk" => crate::billdesk::probe(),
         "payu" => crate::payu::probe(),
         "razorpay" => crate::razorpay::probe(),
         "zaakpay" => crate::zaakpay::probe(),

@@ -1,5 +1,6 @@
 //! The vendors. Another one is one file here and one line in [`all`].
 
+mod billdesk;
 mod exotel;
 mod kaleyra;
 mod meta;
@@ -176,6 +177,7 @@ pub(crate) fn all() -> Vec<Box<dyn Vendor>> {
         Box::new(exotel::Exotel::default()),
         Box::new(kaleyra::Kaleyra::default()),
         Box::new(zaakpay::Zaakpay::default()),
+        Box::new(billdesk::BillDesk::default()),
     ]
 }
 
