@@ -65,7 +65,11 @@ pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
                     .map_err(|error| ApiError::internal(error.to_string()))?;
                 posting(page, &policy)
             }
-            None => Ok(redirect(link, token)),
+            None => {
+                // A link to this very page leads nowhere without its form.
+                let own = format!("{}/pay", order.terms().receipt_url);
+                Ok(redirect(link.filter(|link| *link != own), token))
+            }
         },
         Some(_) => match link {
             Some(link) => png(link),

@@ -1,6 +1,7 @@
 use chatbill_domain::event::Event;
 use chatbill_domain::message::Fulfilment;
-use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_domain::payment::Started;
+use chatbill_testkit::builders::{bill, captured, draft, key};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{FixedClock, MemoryOrders, MemoryTenants};
@@ -253,4 +254,73 @@ async fn a_browser_that_is_posted_back_is_sent_to_the_page_and_nothing_is_read()
         "YWNtZS9CTTM0NUEtMTI.BuC279j92uHOk-FY6P1Eeg"
     );
     assert!(world.network.round_trips().is_empty());
+}
+
+/// A shop at Zaakpay, whose payment is a form.
+async fn billed_by_form() -> World {
+    let world = World::with(|document| {
+        document["payment"] = json!({
+            "mode": "payment_link", "gateway": "zaakpay",
+            "credentials": {"merchant_identifier": "b19e8f103bce406cbd3476431b6b7973", "secret_keys": ["0678056d96914a8583fb518caf42828a"], "buyer_email": "bills@acme.example"},
+        });
+    });
+    let mut draft = draft(bill());
+    draft.contents.terms.gateway = "zaakpay".to_owned();
+    draft.contents.terms.receipt_url =
+        "https://shop.example/r/YWNtZS9CTTM0NUEtMTI.BuC279j92uHOk-FY6P1Eeg".to_owned();
+    let link = format!("{}/pay", draft.contents.terms.receipt_url);
+    let expires_at = draft.contents.expires_at;
+    let started = Event::Started(Started {
+        id: "BM345A12".to_owned(),
+        link,
+        expires_at,
+        extra: None,
+    });
+    world.order_of(draft, vec![started]).await;
+    world
+}
+
+#[tokio::test]
+async fn a_gateway_whose_payment_is_a_form_gets_it_posted_by_a_page_with_its_own_policy() {
+    let world = billed_by_form().await;
+    let response = send(&world, "pay").await;
+    assert_eq!(response.status(), 200);
+    let page = text(&response);
+    assert!(
+        page.contains(
+            r#"<form method="post" action="https://api.zaakpay.com/api/paymentTransact/V8""#
+        ),
+        "{page}"
+    );
+    assert!(page.contains(r#"name="checksum""#) && page.contains("85000"));
+    let policy = response.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(
+        policy.contains("form-action https: https://api.zaakpay.com;"),
+        "{policy}"
+    );
+    assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"));
+    insta::assert_snapshot!("pay_form", page);
+}
+
+#[tokio::test]
+async fn a_page_that_has_no_form_to_post_does_not_lead_to_itself() {
+    let world = billed_by_form().await;
+    // The shop has changed to another gateway meanwhile.
+    let now = World::new();
+    let ports = Ports {
+        tenants: now.tenants.clone(),
+        ..ports(&world)
+    };
+    let response = handle(&ports, events::request(FUNCTION, "pay"))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 302);
+    assert!(
+        !response.headers()["location"]
+            .to_str()
+            .unwrap()
+            .ends_with("/pay")
+    );
 }
