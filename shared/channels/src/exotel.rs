@@ -45,8 +45,9 @@ use crate::{native, template};
 
 /// "Send Whatsapp Messages API": the Singapore cluster; Mumbai is `https://api.in.exotel.com`.
 const BASE_URL: &str = "https://api.exotel.com";
-/// "WhatsApp Payment Messages", supported payment gateways.
-const GATEWAYS: &[&str] = &["razorpay", "payu", "zaakpay"];
+/// "WhatsApp Payment Messages" names razorpay, payu and zaakpay. Exotel cannot be asked about a payment, and only Razorpay's notes carry the
+/// proof that lets its own signed webhook close the bill: with the others a paid bill would stay open for ever.
+const GATEWAYS: &[&str] = &["razorpay"];
 /// Meta, "Payment gateway integrations", razorpay object: at most 15 notes.
 const MOST_NOTES: usize = 15;
 
@@ -168,7 +169,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             "/payment/gateway",
             "impossible",
             format!(
-                "payments inside WhatsApp go through {} at Exotel",
+                "inside WhatsApp through Exotel, only payments at {} can be found out about",
                 GATEWAYS.join(", ")
             ),
         ));
