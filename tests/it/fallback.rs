@@ -4,12 +4,12 @@
 use chatbill_domain::connector::{Channel, Gateway};
 use chatbill_domain::flows::apply_webhook::{self, Askable, apply_webhook};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
-use chatbill_domain::http::{Answer, HttpReply};
+use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::message::Form;
 use chatbill_domain::order::{Draft, Message, MessageStatus, Order, PaymentStatus};
 use chatbill_domain::pace::Pace;
 use chatbill_domain::payment::PaymentMode;
-use chatbill_domain::ports::{Queue as _, Visibility as _};
+use chatbill_domain::ports::{HttpSend, Queue as _, Visibility as _};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::webhook::RawWebhook;
@@ -76,11 +76,15 @@ impl Shop {
 
     /// The queue hands out what it has now; gives what became of the last task.
     async fn send(&self) -> Option<Verdict> {
+        self.send_over(&self.world.http).await
+    }
+
+    async fn send_over<H: HttpSend>(&self, http: &H) -> Option<Verdict> {
         let mut last = None;
         while let Some(received) = self.world.queue.receive() {
             let deps = deliver::Deps {
                 store: &self.world.store,
-                http: &self.world.http,
+                http,
                 clock: &self.world.clock,
                 random: &self.random,
                 pace: &self.pace,
@@ -342,6 +346,38 @@ async fn a_message_that_may_have_arrived_is_never_followed_by_sms() {
             assert_eq!(labels, [provider.whatsapp, provider.whatsapp], "{answer:?}");
             assert_eq!(shop.bill().status, MessageStatus::Failed);
         }
+    }
+}
+
+/// A provider whose report comes while the caller still waits for the answer, which then is lost.
+struct Hasty<'a> {
+    shop: &'a Shop,
+    provider: &'a Provider,
+}
+
+impl HttpSend for Hasty<'_> {
+    async fn send(&self, call: &HttpCall) -> Answer {
+        assert_eq!(call.label, self.provider.whatsapp);
+        let report = (self.provider.report)(1, true);
+        self.shop.webhook(self.provider.name, report).await;
+        Answer::Lost("timed out".into())
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_overtakes_the_lost_answer_leaves_nothing_to_wait_for() {
+    for provider in &PROVIDERS {
+        let shop = Shop::both_ways(provider.name);
+        shop.sell(builders::draft(builders::bill())).await;
+        let verdict = shop
+            .send_over(&Hasty {
+                shop: &shop,
+                provider,
+            })
+            .await;
+        assert_eq!(verdict, Some(Verdict::Done), "{}", provider.name);
+        assert_eq!(shop.bill().status, MessageStatus::Delivered);
+        assert!(shop.labels().is_empty(), "no SMS");
     }
 }
 

@@ -497,6 +497,11 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
     if let (Some(code), Some(MessageStatus::Failed)) = (code, after.map(|m| m.status)) {
         report_given_up(&stored, key, &code);
     }
+    // The provider's report can overtake an answer that is lost. Then nothing is left to wait for, and a task that waited would keep
+    // the order's next message waiting behind it.
+    if after.is_some_and(|m| m.status.is_settled()) {
+        return Ok(Attempted::Verdict(Verdict::Done));
+    }
     Ok(Attempted::Verdict(verdict))
 }
 
