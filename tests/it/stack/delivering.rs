@@ -12,7 +12,7 @@ fn seconds_until(time: &Value) -> i64 {
 }
 
 /// Gives the function a bill's task as the queue would give it the `receive`th time.
-fn hand_out(shop: &Shop, reference: &str, receive: u32) {
+pub(crate) fn hand_out(shop: &Shop, reference: &str, receive: u32) {
     let task = json!({"v": 1, "tenant_id": shop.id, "reference_id": reference, "message": "invoice.1", "attempt": 0});
     let event = json!({"Records": [{
         "messageId": "by-hand", "receiptHandle": "by-hand", "body": task.to_string(),

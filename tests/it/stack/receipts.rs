@@ -20,7 +20,7 @@ fn assert_guarded(reply: &Reply) {
 }
 
 /// What a QR code in a PNG says; the PNG is 8-bit RGB, which every messenger and printer can show.
-fn read_code(bytes: &[u8]) -> String {
+pub(crate) fn read_code(bytes: &[u8]) -> String {
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut pixels).unwrap();

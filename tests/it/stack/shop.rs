@@ -107,7 +107,8 @@ pub(crate) fn random(length: usize) -> String {
     hex::encode(bytes)[..length].to_owned()
 }
 
-fn secret(length: usize) -> String {
+/// What must stand in no log.
+pub(crate) fn secret(length: usize) -> String {
     let secret = random(length);
     SECRETS.lock().unwrap().push(secret.clone());
     secret
