@@ -190,7 +190,7 @@ fn a_customer_by_sms_hears_of_a_failed_attempt_and_can_try_again() {
     });
 }
 
-/// Whose answers show which bills went out: those the provider took.
+/// How many messages the provider did not refuse.
 fn taken(outlet: &Outlet) -> usize {
     let calls = outlet.asked();
     calls.iter().filter(|call| call["fault"].is_null()).count()

@@ -143,13 +143,12 @@ fn a_body_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn refunds_are_said_not_to_be_there_yet() {
+fn what_nobody_paid_is_not_given_back() {
     let shop = Shop::open();
     let (reference, _) = shop.sell();
     let path = format!("/invoices/{reference}/refunds");
-    for method in ["POST", "GET"] {
-        let body = (method == "POST").then(|| json!({}));
-        let problem = shop.call(method, &path, body.as_ref()).problem(501);
-        assert_eq!(problem["code"], "not_implemented");
-    }
+    let problem = shop.call("POST", &path, Some(&json!({}))).problem(409);
+    assert_eq!(problem["code"], "nothing_paid");
+    let refunds = shop.call("GET", &path, None).json(200);
+    assert_eq!(refunds["refunds"], json!([]));
 }

@@ -326,7 +326,7 @@ impl Outlet {
         page
     }
 
-    /// Posts a new bill whose message will come to this end.
+    /// Posts a new bill and reads its order until it is as wanted.
     #[track_caller]
     pub(crate) fn sell_until(&self, what: &str, done: impl Fn(&Value) -> bool) -> (String, Value) {
         let (reference, _) = self.sell();
