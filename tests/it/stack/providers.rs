@@ -108,6 +108,30 @@ fn what_a_provider_refuses_or_reports_as_failed_is_given_up_and_the_bill_can_sti
     });
 }
 
+/// Neither Exotel nor Kaleyra signs anything: a secret that only they were told is all there is.
+#[test]
+fn a_report_without_the_shop_s_token_is_refused() {
+    each(&ALL[1..], |way| {
+        let outlet = way.open_to_customers(|_| ());
+        let reference = outlet.sell_and_deliver();
+        let order = outlet.order(&reference);
+        let event = if way.is_sms() { "sms" } else { "status" };
+        let report = outlet.reports(event).pop().expect("a report");
+        let url = report["url"].as_str().unwrap();
+        let said = |url: &str| {
+            let body = report["raw_body"].as_str().unwrap().as_bytes();
+            let kind = report["headers"]["Content-Type"].as_str().unwrap();
+            let reply = http::send("POST", url, &[("content-type", kind)], Some(body));
+            (reply.status, reply.text())
+        };
+        let refused = (401, String::new());
+        assert_eq!(said(&url.replace("token=", "token=0")), refused);
+        assert_eq!(said(&url.replace("token=", "t=")), refused);
+        assert_eq!(said(url).0, 200, "as it was sent");
+        assert_eq!(outlet.order(&reference), order, "it came before");
+    });
+}
+
 #[test]
 fn a_throttled_message_comes_later_and_once() {
     each(&ALL, |way| {

@@ -32,6 +32,16 @@ fn sell_by_sms(outlet: &Outlet, event: &str, why: &str) {
     assert!(outlet.page().text().contains("Paid"));
     assert_eq!(outlet.asked().len(), 1, "WhatsApp is not tried again");
     assert_eq!(outlet.asked_for(outlet.way.sms()).len(), 2);
+    // What WhatsApp reported comes once more, as webhooks do.
+    for report in outlet.reports("status.failed") {
+        let again = format!("webhooks/{}/redeliver", report["id"]);
+        assert_eq!(outlet.control(&again, &json!({}))["status"], 200);
+    }
+    assert_eq!(
+        outlet.order(&reference),
+        order,
+        "nothing new, so nothing more is sent"
+    );
 }
 
 #[test]

@@ -261,14 +261,22 @@ impl Outlet {
     }
 
     fn heard(&self) -> usize {
-        let vendor = self.way.vendor();
-        let path = format!("webhooks?vendor={vendor}&event=message&state=delivered");
-        let hooks = self.seen(&path);
-        let hooks = hooks["webhooks"].as_array().unwrap();
+        let hooks = self.reports("message");
         hooks
             .iter()
-            .filter(|hook| hook["account"] == *self.account)
+            .filter(|hook| hook["state"] == "delivered")
             .count()
+    }
+
+    /// The provider's webhooks of one kind, of the shop's own account.
+    pub(crate) fn reports(&self, event: &str) -> Vec<Value> {
+        let path = format!("webhooks?vendor={}&event={event}", self.way.vendor());
+        let hooks = self.seen(&path);
+        let hooks = hooks["webhooks"].as_array().unwrap().iter();
+        hooks
+            .filter(|hook| hook["account"] == *self.account)
+            .cloned()
+            .collect()
     }
 
     /// Plans a fault of what is sent to the shop's customer.
