@@ -103,6 +103,50 @@ impl<'a> Story<'a> {
                 text(&self.order()?, "/fulfilment_status")
             ),
         );
+        self.give_back()
+    }
+
+    /// One bag was torn: the shop gives a part of the money back, and a till that asks twice gives it once.
+    fn give_back(&mut self) -> Result<()> {
+        let url = format!(
+            "{}/invoices/{}/refunds",
+            self.local.deployment.api_url, self.reference
+        );
+        let ask = json!({
+            "refund_id": "torn-bag", "amount": {"value": 10_000, "offset": 100}, "reason": "One bag was torn",
+        });
+        let mut first = Value::Null;
+        for turn in ["asked", "asked again"] {
+            let reply = self.http.post(&url, &self.key(), &ask)?;
+            let refund = reply.json("POST /invoices/{reference_id}/refunds", &[200, 201, 202])?;
+            self.hop(
+                "POS",
+                &format!(
+                    "refund of Rs 100.00 {turn}: {}, {}",
+                    reply.status,
+                    text(&refund, "/status")
+                ),
+            );
+            let id = refund.get("gateway_refund_id").cloned().unwrap_or_default();
+            if !first.is_null() && first != id {
+                return Err(Failure::new(format!("two refunds: {first} and {id}")));
+            }
+            first = id;
+        }
+        self.until("the money to go back", |_, order| {
+            Ok(text(order, "/payment_status") == "partially_refunded")
+        })?;
+        self.until(
+            "the news of it to arrive on the customer's phone",
+            |_, order| {
+                let told = order.pointer("/messages").and_then(Value::as_array);
+                Ok(told.into_iter().flatten().any(|message| {
+                    text(message, "/message") == "refund.1"
+                        && matches!(text(message, "/status").as_str(), "delivered" | "read")
+                }))
+            },
+        )?;
+        self.hop("done", "Rs 100.00 went back, and the customer was told");
         Ok(())
     }
 

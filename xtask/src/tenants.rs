@@ -174,7 +174,7 @@ fn accounts(id: &str, shared: &Shared, api_url: &str) -> Value {
             "access_token": shared.access_token, "app_secret": shared.app_secret, "verify_token": shared.verify_token,
             "webhook_url": format!("{api_url}/webhooks/meta/{id}"),
             "configurations": [{"configuration_name": shared.configuration, "provider_name": "razorpay"}],
-            "templates": [template("bill", "order_details"), template("order_update", "order_status")],
+            "templates": [template("bill", "order_details"), template("order_update", "order_status"), template("bill_refund", "body")],
         },
     })
 }
@@ -209,6 +209,7 @@ fn document(tenant: &Tenant, shared: &Shared, sandbox_url: &str) -> Result<Value
             "templates": {
                 "invoice": {"name": "bill", "language": "en", "parameters": ["customer_name", "amount"]},
                 "status": {"name": "order_update", "language": "en", "parameters": ["reference_id", "receipt_url"]},
+                "refund": {"name": "bill_refund", "language": "en", "parameters": ["amount", "receipt_url"]},
             },
         },
         "payment": payment, "on_captured": "completed", "late_payment": "hold",
