@@ -221,8 +221,10 @@ pub struct RefundRequest {
     pub token: String,
     /// How much.
     pub amount: Paise,
-    /// Refunded or being refunded before this one.
+    /// Refunded or being refunded besides this one.
     pub before: Paise,
+    /// The gateway's ids of this payment's other refunds: none of them is this one.
+    pub others: Vec<String>,
     /// When the same amount of this payment was last refunded.
     pub same_amount_at: Option<Millis>,
     /// How fast.

@@ -246,6 +246,7 @@ pub fn refund_request(mode: PaymentMode, payment_id: &str) -> RefundRequest {
         token: "k7m2p9q4r6s8t3v5w2x7".to_owned(),
         amount: Paise::new(10_000).unwrap_or_else(|error| panic!("{error}")),
         before: Paise::ZERO,
+        others: Vec::new(),
         same_amount_at: None,
         speed: Speed::Normal,
         reason: Some("One bag was torn".to_owned()),

@@ -311,6 +311,13 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
         refund_id: id,
         amount: refund.amount,
         before: reserved.checked_sub(refund.amount).unwrap_or(Paise::ZERO),
+        others: order
+            .refunds
+            .list()
+            .iter()
+            .filter(|r| r.id != refund.id && r.payment_id == refund.payment_id)
+            .filter_map(|r| r.gateway_id.clone())
+            .collect(),
         same_amount_at: order.refunds.twin_before(refund),
         speed: ask.map_or(crate::payment::Speed::Normal, |a| a.speed),
         reason: ask.and_then(|a| a.reason.clone()),
