@@ -218,6 +218,7 @@ fn refund_of(payment_id: &str, refund_id: &str, amount: i64, before: i64) -> Ref
         token: "abcdefghij0123456789".into(),
         amount: paise(amount),
         before: paise(before),
+        others: Vec::new(),
         same_amount_at: None,
         speed: Speed::Instant,
         reason: None,
