@@ -358,7 +358,7 @@ mod tests {
                 id: "plink_1".to_owned(),
                 link: "https://rzp.io/i/1".to_owned(),
                 expires_at: at,
-                extra: None,
+                extra: Some("{}".to_owned()),
             }),
             Event::StartRefused {
                 code: "BAD_REQUEST_ERROR".to_owned(),

@@ -102,8 +102,8 @@ pub struct Started {
     /// When the gateway closes it.
     #[serde(rename = "x")]
     pub expires_at: Millis,
-    /// What else `Gateway::pay_form` needs, as the gateway gave it.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    /// What else `Gateway::pay_form` needs, as the gateway gave it. Not `e`: that is the event's tag.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<String>,
 }
 
