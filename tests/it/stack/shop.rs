@@ -432,10 +432,14 @@ impl Shop {
             .map(|event| {
                 let mut event: Value = serde_json::from_str(event["S"].as_str().unwrap()).unwrap();
                 back(&mut event[0]);
-                for name in ["x", "a"] {
-                    if let Some(time) = event[2].get_mut(name) {
-                        back(time);
-                    }
+                // The letters mean something else in other events: an amount, an error.
+                let time = match event[2]["e"].as_str() {
+                    Some("started") => "x",
+                    Some("send_failed") => "a",
+                    _ => return json!({"S": event.to_string()}),
+                };
+                if let Some(time) = event[2].get_mut(time) {
+                    back(time);
                 }
                 json!({"S": event.to_string()})
             })
