@@ -152,7 +152,10 @@ async fn open_short<S: OrderStore + Links, T: Tenants, C>(
 /// Back from the gateway: the page says what is known, and asks to look again.
 fn returned(token: &str) -> Response<Body> {
     let mut response = api::text_response(StatusCode::SEE_OTHER, "");
-    let target = HeaderValue::from_str(token).unwrap_or(HeaderValue::from_static("."));
+    // Only what has a token's form: an echo of anything else could lead off this site.
+    let shaped = ReceiptToken::parse(token).is_some() || ShortCode::parse(token).is_some();
+    let target = HeaderValue::from_str(if shaped { token } else { "." })
+        .unwrap_or(HeaderValue::from_static("."));
     response.headers_mut().insert(LOCATION, target);
     with_headers(response, &["Content-Type"])
 }

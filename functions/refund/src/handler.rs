@@ -3,9 +3,10 @@
 use chatbill_domain::fault::Fault;
 use chatbill_domain::flows::apply_webhook::Askable;
 use chatbill_domain::flows::read_order::{refund_view, refunds_view, view};
-use chatbill_domain::flows::refund::{Deps, RefundError, refund, settle};
+use chatbill_domain::flows::refund::{Deps, RefundError, refund, settle, settle_refund};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::json;
+use chatbill_domain::order::SEND_BACK_PREFIX;
 use chatbill_domain::payment::Speed;
 use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Tenants};
 use chatbill_domain::refund::{Ask, RefundState};
@@ -55,8 +56,12 @@ where
         return Ok(api::json_response(StatusCode::OK, &refunds_view(&order)));
     }
     if *part == "settle" {
-        let (payment_id, accept) = settle_body(api::body(&request)?)?;
-        let order = settle(&deps(ports), &key, &payment_id, accept, &by).await;
+        let order = match settle_body(api::body(&request)?)? {
+            Decision::Payment { id, accept } => settle(&deps(ports), &key, &id, accept, &by).await,
+            Decision::Refund { id, processed } => {
+                settle_refund(&deps(ports), &key, &id, processed, &by).await
+            }
+        };
         let order = order.map_err(failure)?;
         return Ok(api::json_response(StatusCode::OK, &view(&order, false)));
     }
@@ -126,10 +131,12 @@ fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
     let body = if empty { b"{}" } else { body };
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
     read(&document, |f| {
-        let id = f.parsed("refund_id", |text| {
-            ReferenceId::parse(text)
-                .map(|id| id.to_string())
-                .map_err(|_| ReferenceId::RULE)
+        let id = f.parsed("refund_id", |text| match ReferenceId::parse(text) {
+            Ok(id) if id.as_str().starts_with(SEND_BACK_PREFIX) => {
+                Err("a name that does not begin with back-, which is for what the terms send back")
+            }
+            Ok(id) => Ok(id.to_string()),
+            Err(_) => Err(ReferenceId::RULE),
         });
         let amount = f.object("amount", json::amount);
         if amount.is_some_and(|a| a.get() == 0) {
@@ -155,11 +162,29 @@ fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
     })
 }
 
-/// `{"payment_id": "…", "decision": "accept" | "dismiss"}`
-fn settle_body(body: &[u8]) -> Result<(String, bool), ApiError> {
+/// What a person decided.
+enum Decision {
+    Payment { id: String, accept: bool },
+    Refund { id: String, processed: bool },
+}
+
+/// `{"payment_id": "…", "decision": "accept" | "dismiss"}` or `{"refund_id": "…", "decision": "processed" | "failed"}`
+fn settle_body(body: &[u8]) -> Result<Decision, ApiError> {
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
     read(&document, |f| {
-        let payment_id = f.required_text("payment_id", 80);
+        if f.value("refund_id").is_some() {
+            let id = f.text("refund_id", 80);
+            let processed = f.required("decision").and_then(|_| {
+                f.parsed("decision", |text| match text.as_str() {
+                    "processed" => Ok(true),
+                    "failed" => Ok(false),
+                    _ => Err("processed or failed"),
+                })
+            });
+            let (id, processed) = (id?, processed?);
+            return Some(Decision::Refund { id, processed });
+        }
+        let id = f.required_text("payment_id", 80);
         let accept = f.required("decision").and_then(|_| {
             f.parsed("decision", |text| match text.as_str() {
                 "accept" => Ok(true),
@@ -167,7 +192,8 @@ fn settle_body(body: &[u8]) -> Result<(String, bool), ApiError> {
                 _ => Err("accept or dismiss"),
             })
         });
-        Some((payment_id?, accept?))
+        let (id, accept) = (id?, accept?);
+        Some(Decision::Payment { id, accept })
     })
 }
 

@@ -272,6 +272,10 @@ impl Channel for Exotel {
         None
     }
 
+    fn gives_back(&self) -> bool {
+        false
+    }
+
     fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
         vec![Fault::new("", "impossible", NO_REFUND)]
     }

@@ -165,6 +165,10 @@ impl Channel for Kaleyra {
         None
     }
 
+    fn gives_back(&self) -> bool {
+        true
+    }
+
     fn check_refund(&self, _request: &RefundRequest) -> Vec<Fault> {
         match self.configuration_name {
             Some(_) => Vec::new(),

@@ -273,6 +273,10 @@ impl Channel for Meta {
         Some(RATE)
     }
 
+    fn gives_back(&self) -> bool {
+        true
+    }
+
     /// "Payment gateway integrations", refund: part or all of what is left, at either speed; nothing else is documented.
     fn check_refund(&self, request: &RefundRequest) -> Vec<Fault> {
         let mut faults = Vec::new();

@@ -190,6 +190,9 @@ pub trait Channel: Webhooks {
     /// How many messages a second one sender may send, where the provider documents it.
     fn rate(&self) -> Option<u32>;
 
+    /// This provider documents a call that gives money of native payments back. The same for every account.
+    fn gives_back(&self) -> bool;
+
     /// What this provider would refuse about a refund of a native payment, known before it is asked.
     fn check_refund(&self, request: &RefundRequest) -> Vec<Fault>;
 

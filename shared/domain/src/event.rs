@@ -197,6 +197,8 @@ pub enum RefundOutcome {
     Later,
     /// Nobody knows.
     Unknown,
+    /// A person found out that it never happened.
+    Dismissed,
 }
 
 /// A fact with its time and who brought it. On the wire an array `[milliseconds, "by", {…}]`.

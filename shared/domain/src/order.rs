@@ -172,6 +172,8 @@ pub struct Attempt {
     pub report: PaymentReport,
     /// Whether it pays this order.
     pub counted: bool,
+    /// It failed once, whatever the bank made of it later.
+    pub failed_once: bool,
     /// When we first heard of it.
     pub seen_at: Millis,
 }
@@ -499,11 +501,21 @@ impl Order {
     /// Money that the terms send back and nobody has asked back yet.
     pub fn to_send_back(&self) -> impl Iterator<Item = (&String, &Stray)> {
         self.strays.iter().filter(|(id, stray)| {
+            let asked = send_back_id(id);
             self.terms().late_payment == LatePayment::Refund
                 && !stray.settled
                 && stray.report.currency == "INR"
-                && !self.refunds.list().iter().any(|r| &r.payment_id == *id)
+                && self.refunds.find(&asked).is_none()
+                && self.refunds.voided(&asked).is_none()
+                && self.refunds.reserved(Some(id)) < stray.report.amount
         })
+    }
+
+    /// Money that is to be sent back by now: news about it that is on its way has had time to arrive.
+    pub fn to_send_back_by(&self, now: Millis) -> impl Iterator<Item = &String> {
+        self.to_send_back()
+            .filter(move |(_, s)| s.since.plus_seconds(SEND_BACK) <= now)
+            .map(|(id, _)| id)
     }
 
     /// The payment that counts, and when it was made.
@@ -720,15 +732,26 @@ impl Order {
                     .as_deref()
                     .and_then(|id| self.taken(id).map(|amount| (id, amount)));
                 self.refunds.ask(id, &ask, taken, at);
+                if self.refunds.voided(id).is_some() {
+                    self.not_sent_back(id, at);
+                }
             }
             Event::RefundTried { id, attempt } => self.refunds.tried(id, *attempt, at),
             Event::RefundEnded { id, outcome, error } => {
                 let state = match outcome {
-                    RefundOutcome::Refused => RefundState::Failed,
+                    RefundOutcome::Refused | RefundOutcome::Dismissed => RefundState::Failed,
                     RefundOutcome::Later => RefundState::Waiting,
                     RefundOutcome::Unknown => RefundState::Unknown,
                 };
-                self.refunds.ended(id, state, error, at);
+                let refused = *outcome == RefundOutcome::Refused;
+                if *outcome == RefundOutcome::Dismissed {
+                    self.refunds.dismiss(id, error, at);
+                } else {
+                    self.refunds.ended(id, state, error, at);
+                }
+                if refused {
+                    self.not_sent_back(id, at);
+                }
             }
             Event::Refund { id, report } => self.apply_refund(id.as_deref(), report, at),
             Event::Reminded => {
@@ -789,14 +812,26 @@ impl Order {
         }
     }
 
+    /// What the terms wanted to send back stays: now a person has to look.
+    fn not_sent_back(&mut self, refund_id: &str, at: Millis) {
+        let payment_id = refund_id.strip_prefix(SEND_BACK_PREFIX);
+        let stray = payment_id.and_then(|id| self.strays.get(id).map(|s| (id.to_owned(), s.hold)));
+        if let Some((id, hold)) = stray {
+            self.hold(hold, &id, at);
+        }
+    }
+
     /// A person, or money gone back, settles what was held about a payment.
     fn settle(&mut self, payment_id: &str, accept: bool, at: Millis) {
         self.holds.retain(|(_, _, id)| id != payment_id);
+        self.held.retain(|(_, id)| id != payment_id);
+        let on_its_way = self.refunds.reserved(Some(payment_id)) > Paise::ZERO;
         let Some(stray) = self.strays.get_mut(payment_id) else {
             return;
         };
         stray.settled = true;
-        let pays = accept && self.captured.is_none() && stray.report.currency == "INR";
+        let pays =
+            accept && !on_its_way && self.captured.is_none() && stray.report.currency == "INR";
         if pays {
             let report = stray.report.clone();
             self.strays.remove(payment_id);
@@ -832,7 +867,11 @@ impl Order {
         }
         let sent_back =
             self.terms().late_payment == LatePayment::Refund && hold != Hold::CurrencyMismatch;
-        if !sent_back {
+        let settled = self
+            .strays
+            .get(&report.payment_id)
+            .is_some_and(|s| s.settled);
+        if !sent_back && !settled {
             self.hold(hold, &report.payment_id, at);
         }
     }
@@ -840,35 +879,41 @@ impl Order {
     fn apply_payment(&mut self, report: &PaymentReport, at: Millis) {
         // A failed or begun attempt over other money moves none; it is still not ours.
         let moves_money = report.status >= AttemptStatus::Authorized;
-        if report.currency != "INR" {
-            if moves_money {
-                self.stray(Hold::CurrencyMismatch, report, at);
+        let mismatch = if report.currency != "INR" {
+            Some(Hold::CurrencyMismatch)
+        } else {
+            let other = report.amount != self.contents.bill.total;
+            other.then_some(Hold::AmountMismatch)
+        };
+        if let Some(hold) = mismatch {
+            let pays = self
+                .captured
+                .as_ref()
+                .is_some_and(|(id, _)| *id == report.payment_id);
+            match (moves_money, pays) {
+                (false, _) => {}
+                // Two words about the money that pays the order. Nothing of it may go back by itself.
+                (true, true) if report.amount == self.captured_amount => {}
+                (true, true) => self.hold(hold, &report.payment_id, at),
+                (true, false) => self.stray(hold, report, at),
             }
             return;
         }
-        if report.amount != self.contents.bill.total {
-            if moves_money {
-                self.stray(Hold::AmountMismatch, report, at);
-            }
-            return;
-        }
-        let had_failed = self
-            .attempts
-            .get(&report.payment_id)
-            .is_some_and(|known| known.report.status == AttemptStatus::Failed);
         let attempt = self
             .attempts
             .entry(report.payment_id.clone())
             .or_insert_with(|| Attempt {
                 report: report.clone(),
                 counted: false,
+                failed_once: false,
                 seen_at: at,
             });
+        attempt.failed_once |= report.status == AttemptStatus::Failed;
         if report.status > attempt.report.status {
             attempt.report = report.clone();
         }
         if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
-            let report = attempt.report.clone();
+            let (report, had_failed) = (attempt.report.clone(), attempt.failed_once);
             self.count(&report, had_failed, at);
         }
         if self.terms().failed_message && self.payment_status() == PaymentStatus::Failed {
@@ -880,6 +925,15 @@ impl Order {
     fn count(&mut self, report: &PaymentReport, had_failed: bool, at: Millis) {
         let payment_id = &report.payment_id;
         let paid_at = report.at.unwrap_or(at);
+        // What becomes of late or second money was decided when it came; more news of it decides nothing anew. Another word about
+        // how much it was may put things right, unless it is on its way back.
+        let decided = self.strays.get(payment_id).is_some_and(|stray| {
+            matches!(stray.hold, Hold::LatePayment | Hold::DoublePayment)
+                || self.refunds.reserved(Some(payment_id)) > Paise::ZERO
+        });
+        if decided {
+            return;
+        }
         if let Some((first, _)) = &self.captured {
             if first != payment_id {
                 self.stray(Hold::DoublePayment, report, at);
@@ -906,9 +960,11 @@ impl Order {
             .or_insert_with(|| Attempt {
                 report: report.clone(),
                 counted: false,
+                failed_once: false,
                 seen_at: at,
             });
         attempt.counted = true;
+        self.strays.remove(&report.payment_id);
         self.captured = Some((report.payment_id.clone(), report.at.unwrap_or(at)));
         self.captured_amount = report.amount;
         let target = self.terms().on_captured;
@@ -996,7 +1052,11 @@ impl Order {
     #[must_use]
     pub fn next_check(&self, now: Millis) -> Option<Millis> {
         let messages = self.messages.iter().filter_map(|m| m.next_check(now));
-        let refunds = self.refunds.list().iter().filter_map(refund_check);
+        let refunds = self
+            .refunds
+            .list()
+            .iter()
+            .filter_map(|r| refund_check(r, now));
         let back = self
             .to_send_back()
             .map(|(_, s)| s.since.plus_seconds(SEND_BACK));
@@ -1012,7 +1072,17 @@ impl Order {
     /// When a person is to be reminded of what is held: daily for two weeks, then weekly.
     #[must_use]
     pub fn next_reminder(&self) -> Option<Millis> {
-        let since = self.holds.iter().map(|(_, since, _)| *since).min()?;
+        // Held money that is on its way back needs no reminder.
+        let waits = |id: &str| {
+            self.taken(id)
+                .is_none_or(|taken| self.refunds.reserved(Some(id)) < taken)
+        };
+        let since = self
+            .holds
+            .iter()
+            .filter(|(hold, _, id)| *hold == Hold::RefundMismatch || waits(id))
+            .map(|(_, since, _)| *since)
+            .min()?;
         let (count, last) = self.reminded;
         let step = if count < 14 { DAY } else { 7 * DAY };
         Some(
@@ -1029,10 +1099,10 @@ impl Order {
 
     /// Refunds the gateway is to be asked about, or asked for again.
     pub fn refunds_due(&self, now: Millis) -> impl Iterator<Item = &Refund> {
-        self.refunds
-            .list()
-            .iter()
-            .filter(move |r| refund_check(r).is_some_and(|at| at <= now))
+        self.refunds.list().iter().filter(move |r| {
+            let last = Millis::new(now.get().saturating_sub(1));
+            refund_check(r, last).is_some_and(|at| at <= now)
+        })
     }
 
     fn payment_check(&self, now: Millis) -> Option<Millis> {
@@ -1080,6 +1150,15 @@ const LATE_WINDOW: i64 = 5 * 24 * 3600;
 const LATE_LOOKUP: i64 = 24 * 3600;
 /// A refund whose answer is out: the call has ended or died by then, seconds.
 pub const REFUND_PATIENCE: i64 = 120;
+/// What the terms call the refund of a payment they send back.
+#[must_use]
+pub fn send_back_id(payment_id: &str) -> String {
+    format!("{SEND_BACK_PREFIX}{payment_id}")
+}
+
+/// No shop's refund is called so.
+pub const SEND_BACK_PREFIX: &str = "back-";
+
 /// Money that the terms send back is sent back this long after it came, when no more news about it is on the way, seconds.
 const SEND_BACK: i64 = 60;
 /// A day.
@@ -1096,18 +1175,31 @@ pub const REPORT_PATIENCE: i64 = 24 * 3600;
 /// State is computed from events again and again, so this wait cannot be random.
 const MIDDLE_JITTER: u32 = 0;
 
-/// When a refund is to be looked at first: what the gateway could not take after a minute, a lost answer after two, what it works on
-/// after 15. Later looks are spaced by whoever looks. A dashboard's refund is the dashboard's business.
-fn refund_check(refund: &Refund) -> Option<Millis> {
+/// When a refund is to be looked at: what the gateway could not take after a minute, a lost answer after two, and twice as long
+/// after each further try, at most six hours; what it works on after 15 minutes, and after a day every six hours. A dashboard's refund
+/// is the dashboard's business.
+fn refund_check(refund: &Refund, now: Millis) -> Option<Millis> {
     refund.id.as_ref()?;
+    let further = refund.attempts.saturating_sub(1).min(12);
+    let doubled = |first: i64| {
+        first
+            .saturating_mul(1_i64 << further)
+            .min(LONGEST_REFUND_PAUSE)
+    };
     let patience = match refund.state {
         RefundState::Processed | RefundState::Failed => return None,
-        RefundState::Waiting => 60,
-        RefundState::Asking | RefundState::Unknown => REFUND_PATIENCE,
+        RefundState::Waiting => doubled(60),
+        RefundState::Asking | RefundState::Unknown => doubled(REFUND_PATIENCE),
+        RefundState::Pending if now.seconds_since(refund.tried_at) > DAY => {
+            return Some(spaced(refund.tried_at, now, LONGEST_REFUND_PAUSE));
+        }
         RefundState::Pending => 900,
     };
     Some(refund.tried_at.plus_seconds(patience))
 }
+
+/// Seconds.
+const LONGEST_REFUND_PAUSE: i64 = 6 * 3600;
 
 fn spaced(from: Millis, now: Millis, step: i64) -> Millis {
     let passed = now.seconds_since(from).max(0);

@@ -243,6 +243,17 @@ impl Refunds {
         }
     }
 
+    /// A person found out that it never happened, in whatever state we left it.
+    pub(crate) fn dismiss(&mut self, id: &str, error: &str, at: Millis) {
+        if let Some(r) = self.find_mut(id)
+            && !r.state.is_final()
+        {
+            r.state = RefundState::Failed;
+            r.error = Some(error.to_owned());
+            r.done_at = Some(at);
+        }
+    }
+
     /// Takes a report, ours or a dashboard's. `own` is the shop's name when it is the answer to our own call. The refund's
     /// number when this is the news that it went back.
     pub(crate) fn report(
@@ -285,12 +296,17 @@ impl Refunds {
         });
         let done = self.list.iter().filter_map(|r| r.number).max();
         let r = self.list.get_mut(index)?;
+        let refused = r.gateway_id.is_none();
         let id = report.id.clone().or_else(|| report.name.clone());
         r.gateway_id = r.gateway_id.take().or(id);
         r.speed = report.speed.or(r.speed);
         r.bank_reference = report.bank_reference.clone().or(r.bank_reference.take());
         // By rank: a late "pending" takes nothing back; money that went back after all beats a failure.
         let next = match report.status {
+            // A refusal we believed, and the gateway took it after all.
+            RefundStatus::Pending if r.state == RefundState::Failed && refused => {
+                RefundState::Pending
+            }
             RefundStatus::Pending if r.state.is_final() => return None,
             RefundStatus::Pending => RefundState::Pending,
             RefundStatus::Failed if r.state == RefundState::Processed => return None,

@@ -901,3 +901,115 @@ proptest! {
         prop_assert_eq!(again.refunds.list().len(), first.refunds.list().len());
     }
 }
+
+fn at(mut event: Event, seconds: i64) -> Event {
+    if let Event::Payment(report) = &mut event {
+        report.at = Some(Millis::new(START).plus_seconds(seconds));
+    }
+    event
+}
+
+#[test]
+fn more_news_of_money_that_was_decided_about_decides_nothing_anew() {
+    use AttemptStatus::{Authorized, Captured, Failed, Pending};
+    let x = |status| at(report(status, "p", TOTAL, "INR"), 0);
+    for history in [
+        vec![x(Failed), Event::Expired, x(Captured), x(Pending)],
+        vec![x(Failed), Event::Expired, x(Captured), x(Authorized)],
+        vec![x(Failed), Event::Expired, x(Authorized), x(Captured)],
+    ] {
+        for policy in [LatePayment::Hold, LatePayment::Refund] {
+            let order = order(policy, base(history.clone()));
+            assert_eq!(
+                order.payment_status(),
+                PaymentStatus::Expired,
+                "{history:?}"
+            );
+            assert!(order.message(&MessageKey::Paid).is_none());
+        }
+    }
+}
+
+#[test]
+fn the_money_that_pays_the_order_is_never_sent_back_by_the_terms() {
+    let right = || report(AttemptStatus::Captured, "p", TOTAL, "INR");
+    let wrong = || report(AttemptStatus::Captured, "p", TOTAL - 1, "INR");
+    for history in [vec![right(), wrong()], vec![wrong(), right()]] {
+        let order = order(LatePayment::Refund, base(history));
+        let paid = order.payment().is_some();
+        assert!(!paid || order.to_send_back().next().is_none());
+        assert!(paid || order.to_send_back().count() == 1);
+    }
+    let doubted = order(LatePayment::Refund, base(vec![right(), wrong()]));
+    assert_eq!(doubted.payment_status(), PaymentStatus::Captured);
+    assert_eq!(doubted.holds[0].0, Hold::AmountMismatch);
+}
+
+#[test]
+fn money_on_its_way_back_cannot_be_accepted() {
+    let events = base(vec![
+        report(AttemptStatus::Captured, "p", TOTAL - 1, "INR"),
+        Event::RefundAsked {
+            id: "r".into(),
+            amount: None,
+            payment_id: Some("p".into()),
+            speed: Speed::Normal,
+            reason: None,
+        },
+        Event::Settled {
+            payment_id: "p".into(),
+            accept: true,
+        },
+    ]);
+    let order = order(LatePayment::Hold, events);
+    assert_eq!(order.payment_status(), PaymentStatus::Pending);
+}
+
+#[test]
+fn what_cannot_be_sent_back_is_held() {
+    let events = base(vec![
+        report(AttemptStatus::Captured, "p", TOTAL - 1, "INR"),
+        Event::RefundAsked {
+            id: "back-p".into(),
+            amount: None,
+            payment_id: Some("p".into()),
+            speed: Speed::Normal,
+            reason: None,
+        },
+        Event::RefundEnded {
+            id: "back-p".into(),
+            outcome: RefundOutcome::Refused,
+            error: "no".into(),
+        },
+    ]);
+    let order = order(LatePayment::Refund, events);
+    assert_eq!(order.holds[0].0, Hold::AmountMismatch);
+    assert_eq!(order.to_send_back().count(), 0);
+}
+
+#[test]
+fn a_refund_that_waits_is_looked_at_less_and_less_often() {
+    let waiting = |tries: u32| {
+        let mut events = vec![ask("a", None)];
+        for attempt in 2..=tries {
+            events.push(Event::RefundTried {
+                id: "a".into(),
+                attempt,
+            });
+        }
+        events.push(Event::RefundEnded {
+            id: "a".into(),
+            outcome: RefundOutcome::Later,
+            error: "busy".into(),
+        });
+        let order = paid(events);
+        let refund = order.refunds.find("a").unwrap().clone();
+        let due = (1..40_000_i64).find(|s| {
+            let now = refund.tried_at.plus_seconds(*s);
+            order.refunds_due(now).next().is_some()
+        });
+        due.unwrap()
+    };
+    let waits: Vec<i64> = [1, 2, 5, 12].into_iter().map(waiting).collect();
+    assert_eq!(waits, [60, 120, 960, 21_600]);
+}

@@ -1521,6 +1521,7 @@ fn refund_request() -> RefundRequest {
         token: "abcdefghij0123456789".into(),
         amount: Paise::new(100).unwrap(),
         before: Paise::ZERO,
+        others: Vec::new(),
         same_amount_at: None,
         speed: Speed::Normal,
         reason: Some("damaged".into()),

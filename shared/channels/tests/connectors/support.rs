@@ -192,6 +192,7 @@ pub(crate) fn refund() -> RefundRequest {
         token: "abcdefghij0123456789".to_owned(),
         amount: Paise::new(100).unwrap(),
         before: Paise::ZERO,
+        others: Vec::new(),
         same_amount_at: None,
         speed: Speed::Instant,
         reason: None,

@@ -356,10 +356,11 @@ async fn confirm_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     };
     let mut order = order;
     for id in &open {
-        let (after, result) = refund::pursue(&refunds, ask, order, id).await;
-        order = after;
-        if let Err(error) = result {
-            tracing::warn!(order.reference_id = %order.key.reference, refund.id = id, "{error}");
+        match refund::look(&refunds, ask, order.clone(), id).await {
+            Ok(after) => order = after,
+            Err(error) => {
+                tracing::warn!(order.reference_id = %order.key.reference, refund.id = id, "{error}");
+            }
         }
     }
     if !open.is_empty() {

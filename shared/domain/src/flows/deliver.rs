@@ -294,10 +294,16 @@ async fn settle_or_send<S: OrderStore + Contacts, H, C: Clock, R>(
     }
     let why = match needless(&order, key, now) {
         Some(why) => why,
-        None if deps.store.opted_out(&contact(&order), now).await? => {
-            "the customer asked not to be written to"
-        }
         None => {
+            match deps.store.opted_out(&contact(&order), now).await {
+                Ok(false) => {}
+                Ok(true) => return skip(deps, channel, &order, key, OPTED_OUT).await,
+                Err(error) => {
+                    // Nothing was sent, and that must not look as if something might have been.
+                    tracing::warn!(order.reference_id = %order.key.reference, "opt-outs cannot be read: {error}");
+                    return put_off(deps, channel, &order, key).await;
+                }
+            }
             let turns = order
                 .message(key)
                 .is_some_and(|m| m.form != Some(Form::Sms) && elsewhere(tenant, &order, m));
@@ -307,18 +313,56 @@ async fn settle_or_send<S: OrderStore + Contacts, H, C: Clock, R>(
             return Ok(Claim::Mine(Box::new(order)));
         }
     };
+    skip(deps, channel, &order, key, why).await
+}
+
+const OPTED_OUT: &str = "the customer asked not to be written to";
+
+async fn skip<S: OrderStore, H, C: Clock, R>(
+    deps: &Deps<'_, S, H, C, R>,
+    channel: &dyn Channel,
+    order: &Order,
+    key: &MessageKey,
+    why: &str,
+) -> Result<Claim, StoreError> {
     let event = Event::Skipped {
         message: key.clone(),
         why: why.to_owned(),
     };
+    let recorded = Recorded::new(deps.clock.now(), channel.name(), event);
     record(
         deps.store,
-        &order,
+        order,
         Once::named(&format!("s:{key}")),
-        Recorded::new(now, channel.name(), event),
+        recorded,
     )
     .await?;
     Ok(Claim::Verdict(Verdict::Done))
+}
+
+/// A claimed try that was not made for a reason of our own; it comes again in half a minute.
+async fn put_off<S: OrderStore, H, C: Clock, R>(
+    deps: &Deps<'_, S, H, C, R>,
+    channel: &dyn Channel,
+    order: &Order,
+    key: &MessageKey,
+) -> Result<Claim, StoreError> {
+    const PAUSE: u32 = 30;
+    let now = deps.clock.now();
+    let attempt = order.message(key).map_or(1, |m| m.attempts);
+    let event = Event::SendFailed {
+        message: key.clone(),
+        attempt,
+        failure: SendFailure {
+            remedy: Remedy::Retry,
+            code: "opt_outs_unread".to_owned(),
+            detail: String::new(),
+        },
+        again_at: Some(now.plus_seconds(PAUSE.into())),
+    };
+    let recorded = Recorded::new(now, channel.name(), event);
+    record(deps.store, order, Once::outcome(key, attempt), recorded).await?;
+    Ok(Claim::Verdict(Verdict::Again(PAUSE)))
 }
 
 /// The try was claimed before it was known that the order had turned to SMS. Nothing was sent; the next claim knows.

@@ -299,6 +299,7 @@ fn entry(event: &Event) -> Value {
                 RefundOutcome::Refused => "refund_refused",
                 RefundOutcome::Later => "refund_waits",
                 RefundOutcome::Unknown => "refund_unknown",
+                RefundOutcome::Dismissed => "refund_dismissed",
             },
             "refund_id": id,
             "error": error,

@@ -14,7 +14,7 @@ use crate::flows::refund::{self, RefundError};
 use crate::flows::{create_invoice, queue_owed, record, report_hold, task};
 use crate::http::CallError;
 use crate::ids::{OrderKey, TenantId};
-use crate::order::{MessageStatus, Order};
+use crate::order::{MessageStatus, Order, send_back_id};
 use crate::pace::{Pace, Turn};
 use crate::payment::Speed;
 use crate::ports::{
@@ -345,7 +345,8 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
         http: deps.http,
         clock: deps.clock,
     };
-    let back: Vec<String> = order.to_send_back().map(|(id, _)| id.clone()).collect();
+    let now = deps.clock.now();
+    let back: Vec<String> = order.to_send_back_by(now).cloned().collect();
     for payment_id in back {
         let wanted = Ask {
             amount: None,
@@ -353,10 +354,20 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
             speed: Speed::Normal,
             reason: Some("late or double payment".to_owned()),
         };
-        let id = format!("back-{payment_id}");
+        let id = send_back_id(&payment_id);
         match refund::refund(&refunds, ask, &order.key, &id, wanted, "reconcile").await {
             Ok((after, _)) => order = after,
-            Err(error) => return (order, Err(error)),
+            Err(error) => {
+                if matches!(error, RefundError::TooMany) {
+                    refund::log_refund(
+                        &order,
+                        &id,
+                        "refund_failed",
+                        "the order takes no more asks",
+                    );
+                }
+                return (order, Err(error));
+            }
         }
     }
     let due: Vec<String> = order

@@ -11,7 +11,7 @@ use crate::event::{Event, Once, Recorded, RefundOutcome};
 use crate::fault::Fault;
 use crate::flows::apply_webhook::{Askable, every_sending};
 use crate::flows::{queue_owed, record, report_new_holds};
-use crate::http::{CallError, Step, converse};
+use crate::http::{CallError, converse};
 use crate::ids::OrderKey;
 use crate::money::Paise;
 use crate::order::{Order, REFUND_PATIENCE};
@@ -79,6 +79,10 @@ pub enum RefundError {
 
 /// An order with so many events takes no more asks; what reports bring still fits.
 const MOST_EVENTS: usize = 400;
+/// A gateway that has been asked so often in vain is not asked again. Certainly not done, it fails; not known, a person decides.
+const MOST_TRIES: u32 = 16;
+/// A refund takes a bank five to seven working days; after this it is worth a look. Seconds.
+const LONGEST_PENDING: i64 = 10 * 24 * 3600;
 /// A gateway that knows of no refund this long after the call was lost never got it. Seconds.
 const NEVER_ARRIVED: i64 = 600;
 
@@ -131,7 +135,7 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             .map(|order| (order, false));
     }
     let request = request(&order, found, ask.gateway, now);
-    let faults = payer(ask, &order, &request).check(&request);
+    let faults = payer(ask, &order).check(&request);
     if !faults.is_empty() {
         let codes: Vec<&str> = faults.iter().map(|f| f.code).collect();
         end(
@@ -199,15 +203,27 @@ enum Payer<'a> {
     Channel(&'a dyn Channel),
 }
 
-fn payer<'a>(ask: Askable<'a>, order: &Order, request: &RefundRequest) -> Payer<'a> {
-    let offered = !matches!(
-        ask.channel.refund(request, &[]),
-        Step::Done(Err(CallError::Unsupported(_)))
-    );
-    if order.terms().mode == PaymentMode::PaymentGateway && offered {
+/// Always the same one for the same order: were it chosen anew for each try, a refund whose answer was lost at one could be made by
+/// the other.
+fn payer<'a>(ask: Askable<'a>, order: &Order) -> Payer<'a> {
+    if order.terms().mode == PaymentMode::PaymentGateway && ask.channel.gives_back() {
         Payer::Channel(ask.channel)
     } else {
         Payer::Gateway(ask.gateway)
+    }
+}
+
+/// The vendors an order was made with, if the tenant still has them.
+fn moved(ask: Askable<'_>, order: &Order) -> Option<&'static str> {
+    let native = order.terms().mode == PaymentMode::PaymentGateway;
+    if order.terms().gateway != ask.gateway.name() {
+        Some("gateway_changed: the order was paid at another gateway than the tenant has now")
+    } else if native && order.terms().provider != ask.channel.name() {
+        Some(
+            "provider_changed: the order was paid through another provider than the tenant has now",
+        )
+    } else {
+        None
     }
 }
 
@@ -336,13 +352,11 @@ async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let Some(refund) = order.refunds.find(id) else {
         return Ok(order);
     };
-    if order.terms().gateway != ask.gateway.name() {
-        let error =
-            "gateway_changed: the order was paid at another gateway than the tenant has now";
+    if let Some(error) = moved(ask, &order) {
         return end(deps, &order, id, RefundOutcome::Refused, error, "refund").await;
     }
     let request = request(&order, refund, ask.gateway, deps.clock.now());
-    let payer = payer(ask, &order, &request);
+    let payer = payer(ask, &order);
     let attempt = refund.attempts;
     let (outcome, error) = match payer.refund(deps.http, &order, &request).await {
         Ok(report) => {
@@ -375,7 +389,9 @@ async fn end<S: OrderStore, Q, H, C: Clock>(
 ) -> Result<Order, StoreError> {
     let attempt = order.refunds.find(id).map_or(1, |r| r.attempts);
     match outcome {
-        RefundOutcome::Refused => log_refund(order, id, "refund_failed", error),
+        RefundOutcome::Refused | RefundOutcome::Dismissed => {
+            log_refund(order, id, "refund_failed", error)
+        }
         RefundOutcome::Unknown => log_refund(order, id, "refund_unknown", error),
         RefundOutcome::Later => {}
     }
@@ -441,7 +457,7 @@ pub async fn pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     order: Order,
     id: &str,
 ) -> (Order, Result<(), RefundError>) {
-    match go_on(deps, ask, order.clone(), id).await {
+    match go_on(deps, ask, order.clone(), id, true).await {
         Ok(after) => match queue_owed(deps.queue, &after).await {
             Ok(_) => (after, Ok(())),
             Err(error) => (after, Err(error.into())),
@@ -450,30 +466,52 @@ pub async fn pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     }
 }
 
-async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+/// Only asks what became of a refund, whatever its time: somebody unproven spoke of it. Never asks for it again, or a stranger could
+/// make us.
+pub(crate) async fn look<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     ask: Askable<'_>,
     order: Order,
     id: &str,
 ) -> Result<Order, RefundError> {
+    let order = go_on(deps, ask, order, id, false).await?;
+    queue_owed(deps.queue, &order).await?;
+    Ok(order)
+}
+
+async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+    may_ask_again: bool,
+) -> Result<Order, RefundError> {
     let now = deps.clock.now();
     let Some(refund) = order.refunds.find(id).filter(|r| !r.state.is_final()) else {
         return Ok(order);
     };
-    if order.terms().gateway != ask.gateway.name() {
+    if let Some(error) = moved(ask, &order) {
+        log_refund(&order, id, "refund_unknown", error);
+        return Ok(order);
+    }
+    if refund.state == RefundState::Waiting {
+        return if may_ask_again {
+            again(deps, ask, order, id).await
+        } else {
+            Ok(order)
+        };
+    }
+    let waits = now.seconds_since(refund.tried_at);
+    if refund.state == RefundState::Pending && waits > LONGEST_PENDING {
         log_refund(
             &order,
             id,
             "refund_unknown",
-            "the tenant has another gateway now",
+            "the gateway has worked on it for ten days",
         );
-        return Ok(order);
-    }
-    if refund.state == RefundState::Waiting {
-        return again(deps, ask, order, id).await;
     }
     let request = request(&order, refund, ask.gateway, now);
-    let payer = payer(ask, &order, &request);
+    let payer = payer(ask, &order);
     match payer.lookup(deps.http, &order, &request).await {
         Ok(Some(report)) => {
             let known = order.events.iter().any(|r| match &r.event {
@@ -491,8 +529,10 @@ async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         }
         // What the gateway took once it does not forget; a list that is late is asked for again.
         Ok(None) if refund.state == RefundState::Pending => Ok(order),
-        Ok(None) if now.seconds_since(refund.tried_at) < NEVER_ARRIVED => Ok(order),
+        Ok(None) if waits < NEVER_ARRIVED || !may_ask_again => Ok(order),
         Ok(None) => again(deps, ask, order, id).await,
+        // Its webhook will tell; what takes too long was said above.
+        Err(CallError::Unsupported(_)) if refund.state == RefundState::Pending => Ok(order),
         Err(CallError::Unsupported(why)) => {
             log_refund(&order, id, "refund_unknown", why);
             Ok(order)
@@ -509,10 +549,20 @@ async fn again<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     id: &str,
 ) -> Result<Order, RefundError> {
     let now = deps.clock.now();
-    let attempt = order
+    let (attempt, state) = order
         .refunds
         .find(id)
-        .map_or(1, |r| r.attempts.saturating_add(1));
+        .map_or((1, RefundState::Unknown), |r| {
+            (r.attempts.saturating_add(1), r.state)
+        });
+    if attempt > MOST_TRIES {
+        if state != RefundState::Waiting {
+            log_refund(&order, id, "refund_unknown", "asked for in vain too often");
+            return Ok(order);
+        }
+        let error = "too_many_tries: the gateway never took it";
+        return Ok(end(deps, &order, id, RefundOutcome::Dismissed, error, "refund").await?);
+    }
     let event = Event::RefundTried {
         id: id.to_owned(),
         attempt,
@@ -543,15 +593,24 @@ pub async fn settle<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 ) -> Result<Order, RefundError> {
     let order = deps.store.load(key).await?.ok_or(RefundError::NotFound)?;
     let held = order.holds.iter().any(|(_, _, id)| id == payment_id);
-    let settled = order
+    let decisions: Vec<bool> = order
         .events
         .iter()
-        .any(|r| matches!(&r.event, Event::Settled { payment_id: id, .. } if id == payment_id));
-    if settled {
+        .filter_map(|r| match &r.event {
+            Event::Settled {
+                payment_id: id,
+                accept,
+            } if id == payment_id => Some(*accept),
+            _ => None,
+        })
+        .collect();
+    if !held && decisions.last() == Some(&accept) {
         queue_owed(deps.queue, &order).await?;
         return Ok(order);
     }
-    let pays = order.captured_amount() == Paise::ZERO && order.taken(payment_id).is_some();
+    let pays = order.captured_amount() == Paise::ZERO
+        && order.taken(payment_id).is_some()
+        && order.refunds.reserved(Some(payment_id)) == Paise::ZERO;
     if !held || (accept && !pays) {
         return Err(RefundError::NotPaid);
     }
@@ -560,8 +619,63 @@ pub async fn settle<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         accept,
     };
     let recorded = Recorded::new(deps.clock.now(), by, event);
-    let once = Once::named(&format!("settled:{payment_id}"));
+    let once = Once::named(&format!("settled:{payment_id}:{}", decisions.len()));
     let order = record(deps.store, &order, once, recorded).await?;
+    queue_owed(deps.queue, &order).await?;
+    Ok(order)
+}
+
+/// A person found out what became of a refund that nobody can be asked about: it went back, or it never happened.
+///
+/// Round trips: read, store, and the queue when the customer is told.
+pub async fn settle_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: &OrderKey,
+    id: &str,
+    processed: bool,
+    by: &str,
+) -> Result<Order, RefundError> {
+    let order = deps.store.load(key).await?.ok_or(RefundError::NotFound)?;
+    let now = deps.clock.now();
+    let Some(refund) = order.refunds.find(id) else {
+        return Err(RefundError::NotPaid);
+    };
+    let wanted = if processed {
+        RefundState::Processed
+    } else {
+        RefundState::Failed
+    };
+    if refund.state == wanted {
+        queue_owed(deps.queue, &order).await?;
+        return Ok(order);
+    }
+    // What is final is final, and what was asked for a moment ago may still be answered.
+    if refund.state.is_final() || now.seconds_since(refund.tried_at) < NEVER_ARRIVED {
+        return Err(RefundError::NotPaid);
+    }
+    let order = if processed {
+        let report = RefundReport {
+            status: RefundStatus::Processed,
+            id: refund.gateway_id.clone(),
+            name: Some(id.to_owned()),
+            payment_id: refund.payment_id.clone(),
+            amount: refund.amount,
+            speed: None,
+            bank_reference: None,
+            error: None,
+            at: Some(now),
+        };
+        let once = Once::named(&format!("settled:refund:{id}"));
+        store(deps, &order, once, Some(id), report, by).await?
+    } else {
+        let event = Event::RefundEnded {
+            id: id.to_owned(),
+            outcome: RefundOutcome::Dismissed,
+            error: "dismissed: a person found out that it never happened".to_owned(),
+        };
+        let once = Once::named(&format!("settled:refund:{id}"));
+        record(deps.store, &order, once, Recorded::new(now, by, event)).await?
+    };
     queue_owed(deps.queue, &order).await?;
     Ok(order)
 }
