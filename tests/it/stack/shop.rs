@@ -418,7 +418,8 @@ impl Shop {
         let read = json!({"TableName": stack().table, "Key": key, "ConsistentRead": true});
         let item = aws.dynamodb("GetItem", &read)["Item"].clone();
         let back = |time: &mut Value| {
-            if let Some(at) = time.as_i64() {
+            // Some events have an amount or a count under the same short name.
+            if let Some(at) = time.as_i64().filter(|at| *at > 1_000_000_000_000) {
                 *time = json!(at - minutes * 60_000);
             }
         };

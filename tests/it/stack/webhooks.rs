@@ -7,18 +7,18 @@ use sha2::Sha256;
 use super::http;
 use super::shop::{Shop, count, eventually, message, random, stack};
 
-const SIGNATURE: &str = "x-razorpay-signature";
+pub(super) const SIGNATURE: &str = "x-razorpay-signature";
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
 
-fn sign(secret: &str, body: &[u8]) -> String {
+pub(super) fn sign(secret: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     hex::encode(mac.finalize().into_bytes())
 }
 
 /// A genuine webhook that never left the gateway: its body, and its signature.
-fn kept_back(shop: &Shop, event: &str, reference: &str) -> (Vec<u8>, String) {
+pub(super) fn kept_back(shop: &Shop, event: &str, reference: &str) -> (Vec<u8>, String) {
     let hook = eventually(|| shop.hooks(event, reference).into_iter().next())
         .unwrap_or_else(|| panic!("the gateway never wrote a webhook {event}"));
     assert_ne!(hook["state"], "delivered", "{hook:#}");
@@ -28,7 +28,7 @@ fn kept_back(shop: &Shop, event: &str, reference: &str) -> (Vec<u8>, String) {
 }
 
 /// Keeps back every webhook of an order's payments.
-fn keep_back(shop: &Shop, reference: &str) {
+pub(super) fn keep_back(shop: &Shop, reference: &str) {
     let fault = json!({"vendor": "razorpay", "kind": "drop_webhook", "times": null});
     shop.fault(reference, fault);
 }
