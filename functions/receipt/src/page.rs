@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use chatbill_domain::bill::{Charge, Item};
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::event::Event;
-use chatbill_domain::message::Fulfilment;
+use chatbill_domain::message::{Fulfilment, reorders};
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Order, PaymentStatus};
 use chatbill_domain::payment::{AttemptStatus, PayForm, PaymentMode};
@@ -648,11 +648,6 @@ fn national(phone: &Msisdn) -> Vec<char> {
     let digits = phone.digits();
     let code = if digits.starts_with("91") { 2 } else { 3 };
     digits.chars().skip(code).collect()
-}
-
-/// Embeddings, overrides, isolates and their ends (Unicode Annex 9). An end without a beginning would leave the element it is in.
-const fn reorders(c: char) -> bool {
-    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Hides all but the last four digits of `number` wherever it stands, also with blanks, dots, dashes or brackets in between.

@@ -295,13 +295,12 @@ impl Outgoing<'_> {
     #[must_use]
     pub fn variable(&self, variable: Variable) -> String {
         match variable {
-            Variable::Shop => self.shop.to_owned(),
-            Variable::CustomerName => self
-                .bill
-                .customer
-                .name
-                .clone()
-                .unwrap_or_else(|| "customer".to_owned()),
+            Variable::Shop => steady(self.shop),
+            Variable::CustomerName => {
+                let name = self.bill.customer.name.as_deref().map(steady);
+                name.filter(|name| !name.trim().is_empty())
+                    .unwrap_or_else(|| "customer".to_owned())
+            }
             Variable::ReferenceId => self.bill.reference.to_string(),
             Variable::Amount => format!("Rs. {}", self.amount().decimal()),
             Variable::ReceiptUrl => self.receipt_url.to_owned(),
@@ -315,6 +314,18 @@ impl Outgoing<'_> {
             },
         }
     }
+}
+
+/// Embeddings, overrides, isolates and their ends (Unicode Annex 9). In a name they would change how an amount next to it reads; an
+/// end without a beginning would leave the element it is in.
+#[must_use]
+pub const fn reorders(c: char) -> bool {
+    matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name that leaves what stands beside it where it is.
+fn steady(name: &str) -> String {
+    name.chars().filter(|c| !reorders(*c)).collect()
 }
 
 /// What travels with a message and comes back with its reports: which order, which message, which attempt.
@@ -411,4 +422,18 @@ pub enum Remedy {
     Alert,
     /// Nobody knows whether it went out.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_turn_what_stands_beside_it() {
+        assert_eq!(steady("a\u{202E}00.1\u{202C} \u{2066}x\u{2069}"), "a00.1 x");
+        // What shapes letters and directs neighbours only stays: scripts need it.
+        for name in ["क\u{200D}ष", "שוקולד\u{200F}", "पल्लवी", "<b>"] {
+            assert_eq!(steady(name), name);
+        }
+    }
 }
