@@ -9,7 +9,7 @@ use sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use super::http::{self, Reply};
-use super::shop::{SECRETS, Shop, count, held, message, random, stack};
+use super::shop::{Shop, count, held, message, random, secret, stack};
 use super::webhooks::{SIGNATURE, keep_back, kept_back, sign};
 
 /// An order that is paid, of which the gateway has told nobody: its shop, its reference, and the webhook that would tell, with its
@@ -726,8 +726,7 @@ fn a_vendor_s_clock_may_be_ten_minutes_off() {
 /// The tenant document has the new and the old secret; the gateway changes over while a webhook is on its way.
 #[test]
 fn a_secret_changes_while_webhooks_are_on_their_way() {
-    let next = random(24);
-    SECRETS.lock().unwrap().push(next.clone());
+    let next = secret(24);
     let shop = Shop::with(|plan| {
         let secrets = &mut plan.document["payment"]["credentials"]["webhook_secrets"];
         *secrets = json!([next, secrets[0]]);
