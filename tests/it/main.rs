@@ -18,6 +18,7 @@ mod costs;
 mod crash;
 mod documents;
 mod fallback;
+mod hostile;
 mod matrix;
 mod meta;
 mod payu;
