@@ -63,7 +63,8 @@ fn twenty_tills_that_post_the_same_bill_at_once_make_one_order_and_one_link() {
         tills.into_iter().map(|till| till.join().unwrap()).collect()
     });
     let new = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(new, 1);
+    // None, when the store's answer to the first one was lost and its write repeated: it then finds its own order.
+    assert!(new <= 1, "{new}");
     let mut links: Vec<Value> = Vec::new();
     for reply in replies {
         let status = reply.status;
