@@ -63,6 +63,12 @@ const LONGEST_UDF: usize = 255;
 const SMALLEST_AMOUNT: i64 = 100;
 /// "Error Codes for Refund Initiation", 214: "Same amount same transaction within 5 minutes". Seconds.
 const SAME_AMOUNT_PAUSE: i64 = 300;
+/// "Error Codes for Refund Initiation": failures whose words say that no refund was begun. Not 104, 107, 108, 115, 119, 123 and 231,
+/// whose words leave it open.
+const REFUND_REFUSED: [&str; 21] = [
+    "103", "105", "110", "111", "113", "116", "117", "124", "128", "129", "230", "232", "233",
+    "234", "235", "236", "237", "238", "239", "250", "251",
+];
 /// PayU writes times of India. Seconds east of Greenwich.
 const INDIA: i64 = 19_800;
 /// "Get Transaction Details API", pageSize: the default of the vendor's SDK.
@@ -1076,8 +1082,9 @@ enum Asked {
     Look(CallError),
 }
 
-/// "Refund Transaction API" and "Error Codes for Refund Initiation". Everything that was accepted is pending, also 100, because "The
-/// error_code value 102 should be treated as a success" speaks of the request; the money's way is asked for.
+/// "Refund Transaction API" and "Error Codes for Refund Initiation". Everything that was accepted is pending, whatever its code, also
+/// 100, because "The error_code value 102 should be treated as a success" speaks of the request; the money's way is asked for. Only a
+/// failure that is known to be one frees the money: the list grows from copy to copy, and some of its failures are none.
 fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
     let unknown = |reason: &str| {
         Asked::Look(CallError::Unknown {
@@ -1099,9 +1106,12 @@ fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
         },
         Answer::Reply(reply) => return unknown(&format!("HTTP status {}", reply.status)),
     };
-    let code = document.get("error_code").and_then(id);
+    let coded = document.get("error_code").filter(|code| !code.is_null());
+    let code = coded.and_then(id);
     let said = quotable(&text(&document, "msg").unwrap_or_default());
-    let accepted = document.get("status").and_then(id).as_deref() == Some("1");
+    let status = document.get("status").and_then(id);
+    let accepted = status.as_deref() == Some("1");
+    let denied = status.as_deref() == Some("0");
     let pending = || {
         Asked::Taken(RefundReport {
             status: RefundStatus::Pending,
@@ -1119,6 +1129,9 @@ fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
         code: code.to_owned(),
         reason: said.clone(),
     };
+    if accepted {
+        return pending();
+    }
     match code.as_deref() {
         Some("100" | "101" | "102" | "112" | "122" | "126" | "127" | "225" | "226") => pending(),
         // Token already exists; already logged; same amount and same token.
@@ -1130,13 +1143,14 @@ fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
         }),
         // Transaction lock could not be obtained.
         Some("120") => Asked::Failed(again(&said)),
-        Some(code) => Asked::Failed(rejected(code)),
-        None if accepted => pending(),
+        Some(code) if REFUND_REFUSED.contains(&code) => Asked::Failed(rejected(code)),
+        Some(code) => unknown(&format!("code {code}: {said}")),
         None if says(&said, "limit") => Asked::Failed(again(&said)),
         None if says(&said, "invalid hash") || says(&said, "invalid key") => {
             Asked::Failed(refused_key(&said))
         }
-        None => Asked::Failed(rejected("refused")),
+        None if denied && coded.is_none() => Asked::Failed(rejected("refused")),
+        None => unknown("neither a status nor a code that could be read"),
     }
 }
 

@@ -1003,6 +1003,10 @@ fn asking_for_a_refund() {
         (json!(1), json!(102)),
         (json!("1"), json!("100")),
         (json!(1), json!(101)),
+        // Accepted is accepted, whatever the code, also one that is no number.
+        (json!(1), json!(777)),
+        (json!("1"), json!(123)),
+        (json!(1), json!("R102")),
         (json!(0), json!("225")),
         (json!(0), json!(226)),
         (json!(0), json!(126)),
@@ -1012,7 +1016,9 @@ fn asking_for_a_refund() {
             json!({"status": status, "error_code": code, "msg": "x", "request_id": 131_278_422});
         assert_eq!(ask(&[reply(200, &answer)]).1, Ok(taken.clone()), "{code}");
     }
-    for code in [103, 105, 110, 111, 113, 116, 117, 230, 233, 239, 251] {
+    for code in [
+        103, 105, 110, 111, 113, 116, 117, 124, 128, 129, 230, 232, 233, 239, 250, 251,
+    ] {
         let answer = json!({"status": 0, "error_code": code, "msg": "no"});
         rejected(&ask(&[reply(200, &answer)]).1, &code.to_string());
     }
@@ -1051,12 +1057,23 @@ fn a_refund_is_never_asked_for_twice_blindly() {
         known(106),
         known(109),
         known(227),
+        // No failure that is known to be one: confirmation wanted, "upgraded to refund", left pending, and codes of no list.
+        known(104),
+        known(107),
+        known(123),
+        known(500),
+        known(777),
+        reply(
+            200,
+            &json!({"status": 0, "error_code": "R102", "msg": "no"}),
+        ),
+        reply(200, &json!({})),
         lost(),
         reply(500, &json!({})),
         reply(200, &json!("x")),
     ] {
         let doubt = match doubt {
-            // Valid JSON without a word in it is a refusal; an answer that is cut off is not.
+            // An answer that is cut off.
             Answer::Reply(reply) if reply.body == b"\"x\"" => Answer::Reply(HttpReply {
                 body: b"{\"sta".to_vec(),
                 ..reply
