@@ -11,8 +11,12 @@
 //! - One secret signs everything, and the strings it signs have no escaping. The form on our page shows the customer a checksum over
 //!   `name=value&…`; what Zaakpay's page posts back through the browser is signed over the same kind of text. So what comes back by
 //!   the browser is a hint at most. Webhooks are signed over JSON, which no form's text is.
-//! - A webhook after the bank's reconciliation names neither a transaction nor an outcome. It is signed, but an attempt to pay cannot
-//!   be recorded without its id, so it is a hint too, and Zaakpay is asked.
+//! - Webhooks name a transaction `pgTransId`, the status call `txnId`, and no page says that the two are one. Taken for one when they
+//!   are not, one payment would be two: paid twice, and the second sent back, which is the only one there is. So webhooks are hints,
+//!   although they are signed, and every id of a payment is the status call's. (The webhook after the bank's reconciliation names
+//!   neither a transaction nor an outcome anyway.)
+//! - A refund names an order, not a transaction. So the status is asked for first, and nothing goes back unless what is shown there is
+//!   the one payment that is meant.
 //! - Times have no zone. They are India's: order numbers in the samples end in milliseconds since 1970, which agree.
 
 use chatbill_domain::bill::Bill;
@@ -133,8 +137,6 @@ struct Zaakpay {
     secrets: Vec<SecretString>,
     /// The checkout wants an address of the buyer, and a bill has none.
     buyer_email: Option<String>,
-    /// In native checkout WhatsApp makes the order at Zaakpay, and nothing says what number it gives it.
-    order_ids_are_ours: bool,
 }
 
 pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
@@ -178,7 +180,6 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
             merchant,
             secrets,
             buyer_email,
-            order_ids_are_ours: is_link,
         })),
         Ok(_) => Err(faults),
         Err(more) => {
@@ -463,6 +464,14 @@ impl Gateway for Zaakpay {
     /// the status call shows it.
     fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport> {
         let Some(answer) = answers.first() else {
+            return Step::call(self.check_txn(&request.order_id, None));
+        };
+        match self.refundable(answer, request) {
+            Ok(None) => {}
+            Ok(Some(report)) => return Step::done(report),
+            Err(error) => return Step::failed(error),
+        }
+        let Some(answer) = answers.get(1) else {
             return Step::call(self.refund_txn(request));
         };
         let (doubt, if_not_shown) = match self.updated(answer, &request.order_id) {
@@ -479,7 +488,7 @@ impl Gateway for Zaakpay {
                 _ => return Step::failed(refusal(&code, answer)),
             },
         };
-        let Some(answer) = answers.get(1) else {
+        let Some(answer) = answers.get(2) else {
             return Step::call(self.check_txn(&request.order_id, Some(&request.token)));
         };
         match (self.refund_shown(answer, request), if_not_shown) {
@@ -733,9 +742,34 @@ impl Zaakpay {
                     None => {}
                 },
             }
-            found.refunds.extend(order.refunds());
+            // One without a name is told from no other, ours or the dashboard's: it would count twice.
+            let named = |refund: &RefundReport| refund.name.is_some();
+            found
+                .refunds
+                .extend(order.refunds().into_iter().filter(named));
         }
         Ok(found)
+    }
+
+    /// Whether the order's money is the payment that is to go back. Gives the refund when it is there already, under its name.
+    fn refundable(
+        &self,
+        answer: &Answer,
+        request: &RefundRequest,
+    ) -> Result<Option<RefundReport>, CallError> {
+        let found = self.found(answer, &request.order_id)?;
+        let is_money = |report: &&PaymentReport| report.status == AttemptStatus::Captured;
+        let mut paid = found.reports.iter().filter(is_money);
+        let is_meant = |report: &PaymentReport| report.payment_id == request.payment_id;
+        if !paid.next().is_some_and(is_meant) || paid.next().is_some() {
+            return Err(CallError::Rejected {
+                code: "not_this_payment".to_owned(),
+                reason: "Zaakpay refunds by the order's number, and shows another payment there"
+                    .to_owned(),
+            });
+        }
+        let named = |report: &RefundReport| report.name.as_deref() == Some(&request.token);
+        Ok(found.refunds.into_iter().find(named))
     }
 
     /// The refund that was asked for, in an answer to a question that named it. `None`: Zaakpay does not show it.
@@ -762,8 +796,12 @@ impl Zaakpay {
                 }
             }
         }
-        if unnamed.len() > 1 {
-            return Err(again("several refunds of this amount, none of them named"));
+        // Whether the answer holds the one that was asked for only, or all of them, is not said.
+        let is_first = request.before == Paise::ZERO && request.same_amount_at.is_none();
+        if unnamed.len() > 1 || (!unnamed.is_empty() && !is_first) {
+            return Err(again(
+                "a refund of this amount without a name, which may be another",
+            ));
         }
         if let Some(refund) = unnamed.pop() {
             return Ok(Some(ours(refund)));
@@ -1070,7 +1108,7 @@ impl Zaakpay {
         let mut signals: Vec<Signal> = txns
             .iter()
             .map(|txn| {
-                self.transaction(txn).unwrap_or_else(|| {
+                transaction(txn).unwrap_or_else(|| {
                     Signal::Ignored("a transaction without order or amount".to_owned())
                 })
             })
@@ -1088,47 +1126,42 @@ impl Zaakpay {
         }
         Ok(signals)
     }
+}
 
-    fn transaction(&self, txn: &Value) -> Option<Signal> {
-        let (reference, named) = order_of(txn)?;
-        let id = word(txn, "pgTransId");
-        let code = word(txn, "responseCode");
-        let (status, settled) = match code.as_deref() {
-            // "Non Real Time Webhook": marked as failed at first, "changed to Success at a later time".
-            None => (AttemptStatus::Captured, false),
-            Some("100") => (AttemptStatus::Captured, true),
-            // Codes of the status call are not documented here; what they mean is asked for.
-            Some(code) => match state(code) {
-                Some(State::Attempt(AttemptStatus::Failed)) | None => (AttemptStatus::Failed, true),
-                Some(State::Absent) => (AttemptStatus::Failed, true),
-                Some(State::Attempt(status)) => (status, false),
-            },
-        };
-        let trust = if id.is_some() && settled && self.order_ids_are_ours {
-            Trust::Proven
-        } else {
-            Trust::Hint
-        };
-        let time = ["pgTransTime", "txnDate"]
-            .iter()
-            .find_map(|name| moment(&word(txn, name)?));
-        Some(Signal::Payment {
-            reference,
-            report: PaymentReport {
-                status,
-                // No transaction is called like an order, so a hint without an id is taken for none that is known.
-                payment_id: id.unwrap_or(named),
-                amount: paise(txn.get("amount")?)?,
-                currency: "INR".to_owned(),
-                method: word(txn, "paymentMode").and_then(|mode| method(&mode)),
-                error: (status == AttemptStatus::Failed)
-                    .then(|| code.as_deref().map(quotable))
-                    .flatten(),
-                at: time,
-            },
-            trust,
-        })
-    }
+/// One transaction of a webhook.
+fn transaction(txn: &Value) -> Option<Signal> {
+    let (reference, named) = order_of(txn)?;
+    let id = word(txn, "pgTransId");
+    let code = word(txn, "responseCode");
+    let status = match code.as_deref() {
+        // "Non Real Time Webhook": marked as failed at first, "changed to Success at a later time".
+        None | Some("100") => AttemptStatus::Captured,
+        // Codes of the status call are not documented here; what they mean is asked for.
+        Some(code) => match state(code) {
+            Some(State::Attempt(status)) => status,
+            Some(State::Absent) | None => AttemptStatus::Failed,
+        },
+    };
+    let time = ["pgTransTime", "txnDate"]
+        .iter()
+        .find_map(|name| moment(&word(txn, name)?));
+    Some(Signal::Payment {
+        reference,
+        report: PaymentReport {
+            status,
+            // No transaction is called like an order, so a hint without an id is taken for none that is known.
+            payment_id: id.unwrap_or(named),
+            amount: paise(txn.get("amount")?)?,
+            currency: "INR".to_owned(),
+            method: word(txn, "paymentMode").and_then(|mode| method(&mode)),
+            error: (status == AttemptStatus::Failed)
+                .then(|| code.as_deref().map(quotable))
+                .flatten(),
+            at: time,
+        },
+        // Signed, but it does not say which transaction it is: see above.
+        trust: Trust::Hint,
+    })
 }
 
 /// "Webhooks", refunds: "All txns auto-refunded if auto-refund is enabled by merchant". What one looks like is not printed; it is
@@ -1273,7 +1306,6 @@ mod tests {
             merchant: "b19e8f103bce406cbd3476431b6b7973".to_owned(),
             secrets: vec![SecretString::from(vector["secret"].as_str().unwrap())],
             buyer_email: None,
-            order_ids_are_ours: true,
         };
         let params = vector["params"].as_object().unwrap();
         let fields: Vec<(&str, &str)> = params

@@ -236,8 +236,14 @@ fn the_calls() {
         "check_refund",
         printed(&call(g.lookup_refund(&refund(), &[])))
     );
-    insta::assert_json_snapshot!("refund", printed(&call(g.refund(&full_refund(), &[]))));
-    insta::assert_json_snapshot!("refund_part", printed(&call(g.refund(&refund(), &[]))));
+    insta::assert_json_snapshot!(
+        "refund",
+        printed(&call(g.refund(&full_refund(), &[paid()])))
+    );
+    insta::assert_json_snapshot!(
+        "refund_part",
+        printed(&call(g.refund(&refund(), &[paid()])))
+    );
     let authorized = orders(&[order("209", "2")]);
     insta::assert_json_snapshot!("cancel", printed(&call(g.cancel(&lookup(), &[authorized]))));
 }
@@ -248,7 +254,7 @@ fn what_is_sent_is_signed_as_it_is_sent() {
     for sent in [
         call(g.lookup(&lookup(), &[])),
         call(g.lookup_refund(&refund(), &[])),
-        call(g.refund(&refund(), &[])),
+        call(g.refund(&refund(), &[paid()])),
     ] {
         let form = String::from_utf8(sent.body.unwrap().1).unwrap();
         let (data, checksum) = form
@@ -597,7 +603,7 @@ fn json_is_taken_as_the_prose_says() {
         assert!(matches!(
             g.read(&verified).unwrap()[..],
             [Signal::Payment {
-                trust: Trust::Proven,
+                trust: Trust::Hint,
                 ..
             }]
         ));
@@ -650,6 +656,7 @@ fn txns(txns: &[Value]) -> RawWebhook {
     signed(&json!({"merchantIdentifier": MERCHANT, "txns": txns}).to_string())
 }
 
+/// They are signed; but the id they tell is `pgTransId`, and a payment is known by the status call's `txnId`.
 #[test]
 fn the_printed_webhooks_are_read() {
     let report = PaymentReport {
@@ -662,14 +669,14 @@ fn the_printed_webhooks_are_read() {
         [Signal::Payment {
             reference: reference("ZP43613736458877783333"),
             report,
-            trust: Trust::Proven,
+            trust: Trust::Hint,
         }]
     );
     let real_time = signals(signed(&fixture("zaakpay/hook_real_time.json").to_string()));
     let [
         Signal::Payment {
             report,
-            trust: Trust::Proven,
+            trust: Trust::Hint,
             ..
         },
     ] = &real_time[..]
@@ -1100,15 +1107,11 @@ fn refunds_are_found_along_with_the_payment() {
         error: None,
         at: None,
     };
-    let unnamed = RefundReport {
-        name: None,
-        amount: Paise::new(200).unwrap(),
-        bank_reference: None,
-        ..report.clone()
-    };
-    assert_eq!(all.refunds, [report, unnamed]);
+    // The one without a name may be any, ours or the dashboard's, so it is not told of.
+    assert_eq!(all.refunds, [report]);
     for code in ["231", "236", "251", "252", "253", "254", "255", "256"] {
-        let done = found(with_refunds(code, "4", &json!([{"amount": "100"}]))).unwrap();
+        let named = json!([{"amount": "100", "merchantRefId": "r1"}]);
+        let done = found(with_refunds(code, "4", &named)).unwrap();
         assert_eq!(done.refunds[0].status, RefundStatus::Processed, "{code}");
     }
 }
@@ -1208,10 +1211,74 @@ fn taken() -> RefundReport {
     }
 }
 
+/// The order's money is the payment that is meant.
+fn paid() -> Answer {
+    orders(&[order("228", "0")])
+}
+
+#[test]
+fn nothing_goes_back_but_of_the_payment_that_is_meant() {
+    let g = gateway();
+    let give = |answer: Answer| play(&[answer], |a| g.refund(&refund(), a));
+    let mut another = order("228", "0");
+    another["orderDetail"]["txnId"] = json!("ZP0000000000001");
+    for answer in [
+        orders(&[another.clone()]),
+        // Twice paid under one number: which of them updateTxn would take is not said.
+        orders(&[order("228", "0"), another]),
+        orders(&[order("208", "2")]),
+        orders(&[order("400", "1")]),
+        orders(&[]),
+        complaint("205"),
+    ] {
+        let (calls, result) = give(answer);
+        assert_eq!(calls, ["check_txn"]);
+        assert!(
+            matches!(&result, Err(CallError::Rejected { code, .. }) if code == "not_this_payment"),
+            "{result:?}"
+        );
+    }
+    // Asking is harmless.
+    for answer in [lost(), Answer::NotSent("no route".into()), body(500, b"")] {
+        let (_, result) = give(answer);
+        assert!(
+            matches!(result, Err(CallError::Unavailable { .. })),
+            "{result:?}"
+        );
+    }
+    // Also of one that was refunded in part; and what is there by name is not asked for again.
+    let refunded = |name: &str| {
+        with_refunds(
+            "245",
+            "4",
+            &json!([{"amount": "10000", "arn": "7401", "merchantRefId": name}]),
+        )
+    };
+    assert_eq!(
+        play(&[refunded("x"), update("245")], |a| g.refund(&refund(), a)),
+        (vec!["check_txn", "refund"], Ok(taken()))
+    );
+    assert_eq!(
+        give(refunded(&refund().token)),
+        (
+            vec!["check_txn"],
+            Ok(RefundReport {
+                speed: None,
+                ..ours(RefundStatus::Pending)
+            })
+        )
+    );
+}
+
 #[test]
 fn refunding() {
     let g = gateway();
-    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    let give = |answers: &[Answer]| {
+        let all = [&[paid()], answers].concat();
+        let (calls, result) = play(&all, |a| g.refund(&refund(), a));
+        assert_eq!(calls[0], "check_txn");
+        (calls[1..].to_vec(), result)
+    };
     for code in ["230", "245"] {
         assert_eq!(give(&[update(code)]), (vec!["refund"], Ok(taken())));
     }
@@ -1253,14 +1320,21 @@ fn refunding() {
         order_id: "ZPLive1632373152375".to_owned(),
         ..refund()
     };
-    let (_, result) = play(&[reply(200, &sample)], |a| g.refund(&request, a));
+    let mut shown = order("228", "0");
+    shown["orderDetail"]["orderId"] = json!(request.order_id);
+    let answers = [orders(&[shown]), reply(200, &sample)];
+    let (_, result) = play(&answers, |a| g.refund(&request, a));
     assert_eq!(result, Ok(taken()));
 }
 
 #[test]
 fn a_doubtful_refund_is_looked_for_and_never_repeated() {
     let g = gateway();
-    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    let give = |answers: &[Answer]| {
+        let all = [&[paid()], answers].concat();
+        let (calls, result) = play(&all, |a| g.refund(&refund(), a));
+        (calls[1..].to_vec(), result)
+    };
     let shown = with_refunds(
         "245",
         "4",
@@ -1341,6 +1415,34 @@ fn a_refund_is_found_again() {
         ),
         Err(CallError::Unavailable { .. })
     ));
+    // With other refunds about, it may be any of them.
+    for other in [
+        RefundRequest {
+            before: Paise::new(500).unwrap(),
+            ..refund()
+        },
+        RefundRequest {
+            same_amount_at: Some(NOW),
+            ..refund()
+        },
+    ] {
+        let unnamed = json!([{"amount": "10000", "arn": "7401"}]);
+        assert!(matches!(
+            ask(&other, with_refunds("252", "4", &unnamed)),
+            Err(CallError::Unavailable { .. })
+        ));
+        assert_eq!(
+            ask(
+                &other,
+                with_refunds(
+                    "251",
+                    "4",
+                    &json!([{"amount": "10000"}, named(&token, "10000")])
+                )
+            ),
+            Ok(Some(ours(RefundStatus::Processed)))
+        );
+    }
     assert_eq!(one("245", "4", json!([named("x", "10000")])), Ok(None));
     assert_eq!(ask(&refund(), orders(&[order("228", "0")])), Ok(None));
     assert_eq!(ask(&refund(), complaint("205")), Ok(None));
@@ -1394,7 +1496,7 @@ fn a_reason_is_what_zaakpay_takes() {
             reason: reason.map(str::to_owned),
             ..refund()
         };
-        let form = String::from_utf8(call(g.refund(&request, &[])).body.unwrap().1).unwrap();
+        let form = String::from_utf8(call(g.refund(&request, &[paid()])).body.unwrap().1).unwrap();
         let data = decoded(
             form.strip_prefix("data=")
                 .unwrap()
