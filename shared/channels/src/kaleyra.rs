@@ -35,8 +35,9 @@ use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
 use crate::bsp::{self, REST, Sms};
+use crate::native::{self, PaymentId};
+use crate::template;
 use crate::wire::{FORM, callback, failure, form, is_plain, read_form, text};
-use crate::{native, template};
 
 /// The India pod, for Indian accounts; `https://api.kaleyra.io` is Singapore.
 const BASE_URL: &str = "https://api.in.kaleyra.io";
@@ -198,8 +199,8 @@ impl Channel for Kaleyra {
         }
     }
 
-    /// The payment status is the only question there is. That it tells of refunds is not printed, so a refund that is not in it may
-    /// have been made all the same.
+    /// The payment status is the only question there is. That it tells of refunds is not printed; if it does, they are read as Meta's
+    /// are. A refund that is not in it may have been made all the same, so "none" is never the answer.
     fn lookup_refund(
         &self,
         request: &RefundRequest,
@@ -215,14 +216,11 @@ impl Channel for Kaleyra {
             Ok(found) => found,
             Err(error) => return Step::failed(error),
         };
-        let wanted = request.gateway_refund_id.as_deref();
-        let refund = found
-            .refunds
-            .into_iter()
-            .find(|refund| wanted.is_some() && refund.id.as_deref() == wanted);
-        match refund {
-            Some(refund) => Step::done(Some(refund)),
-            None => Step::failed(CallError::Unsupported(
+        let of_payment = |refund: &RefundReport| refund.payment_id == request.payment_id;
+        let listed = found.refunds.into_iter().filter(of_payment).collect();
+        match native::ours(request, listed) {
+            Ok(Some(refund)) => Step::done(Some(refund)),
+            Ok(None) | Err(_) => Step::failed(CallError::Unsupported(
                 "Kaleyra's payment status does not tell of this refund; look at the gateway's dashboard",
             )),
         }
@@ -571,7 +569,7 @@ fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallErro
     let payments = document.pointer("/data/payments").and_then(Value::as_array);
     let payments = payments
         .ok_or_else(|| unavailable("the answer is not a list of payments", reply.retry_after))?;
-    native::found(payments, reference).map_err(|reason| unavailable(reason, None))
+    native::found(payments, reference, PaymentId::Order).map_err(|reason| unavailable(reason, None))
 }
 
 /// "WA200" and "WA400" hold the status that the answer itself may not have.

@@ -22,9 +22,7 @@ use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure,
     Tag,
 };
-use chatbill_domain::payment::{
-    Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
-};
+use chatbill_domain::payment::{Found, PaymentMode, RefundReport, RefundRequest, Speed};
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, ChannelKind, ChannelSettings, FirstForm, Tenant};
 use chatbill_domain::time::Millis;
@@ -34,7 +32,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use crate::bsp::not_offered;
-use crate::native::{self, transaction_report};
+use crate::native::{self, PaymentId, transaction_report};
 use crate::template;
 use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
 
@@ -981,7 +979,8 @@ fn unavailable(reason: &str, retry_after: Option<u32>) -> CallError {
 /// "Payment gateway integrations", lookup: a payment and its transactions.
 fn looked_up(answer: &Answer, reference: &ReferenceId) -> Result<Found, CallError> {
     let document = asked(answer)?;
-    native::found(payments(&document)?, reference).map_err(|reason| unavailable(reason, None))
+    native::found(payments(&document)?, reference, PaymentId::Gateway)
+        .map_err(|reason| unavailable(reason, None))
 }
 
 /// Every refund of the payment that a refund is about.
@@ -1010,46 +1009,11 @@ fn payments(document: &Value) -> Result<&[Value], CallError> {
         .ok_or_else(|| unavailable("the answer is not a list of payments", None))
 }
 
-/// Which of a payment's refunds is the one asked for, if any.
-///
-/// Meta repeats nothing of ours in it. By its id, once there is one. Before that, one of another amount is not it, nor is one that
-/// failed: nothing of that was paid. Of the rest the sums must tell. What the list holds beyond all others we know of is ours when
-/// it is as much as ours; when it is nothing, and there was a twin before, the list shows the twin. Everything else means that
-/// others are not settled either, and then it is asked again later instead of paid perhaps twice.
 fn ours(
     request: &RefundRequest,
     listed: Vec<RefundReport>,
 ) -> Result<Option<RefundReport>, CallError> {
-    if request.gateway_refund_id.is_some() {
-        return Ok(listed
-            .into_iter()
-            .find(|refund| refund.id == request.gateway_refund_id));
-    }
-    let alive: Vec<RefundReport> = listed
-        .into_iter()
-        .filter(|refund| refund.status != RefundStatus::Failed)
-        .collect();
-    let sum = alive
-        .iter()
-        .fold(0_i64, |sum, refund| sum.saturating_add(refund.amount.get()));
-    let beyond = sum.saturating_sub(request.before.get());
-    let alike = alive
-        .into_iter()
-        .filter(|refund| refund.amount == request.amount);
-    // A twin asked for before is the older one, a twin asked for meanwhile the younger.
-    let ours = match request.same_amount_at {
-        Some(_) => alike.max_by_key(|refund| refund.at),
-        None => alike.min_by_key(|refund| refund.at),
-    };
-    match ours {
-        None => Ok(None),
-        Some(ours) if beyond >= request.amount.get() => Ok(Some(ours)),
-        Some(_) if beyond == 0 && request.same_amount_at.is_some() => Ok(None),
-        Some(_) => Err(unavailable(
-            "other refunds of this payment are not settled, so the list does not say which this one is",
-            None,
-        )),
-    }
+    native::ours(request, listed).map_err(|reason| unavailable(reason, None))
 }
 
 /// "Payment gateway integrations", refund, response.

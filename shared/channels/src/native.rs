@@ -6,15 +6,45 @@ use chatbill_domain::contact::quotable;
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Found, PaymentReport, RefundReport, RefundStatus, Speed,
+    AttemptStatus, Found, PaymentReport, RefundReport, RefundRequest, RefundStatus, Speed,
 };
 use chatbill_domain::time::Millis;
 use serde_json::Value;
 
 use crate::wire::{is, list, text, whole};
 
+/// By what a provider knows a payment. Whatever it is, it must always be the same: a payment that is first known by one id and later by
+/// another would be two, and the second would be sent back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PaymentId {
+    /// `pg_transaction_id`, which Meta's samples of a success have. What has none yet is not paid yet.
+    Gateway,
+    /// `id`, the gateway's order, which is all that Kaleyra's sample of a success has.
+    Order,
+}
+
+impl PaymentId {
+    /// The report under this id, and no money without it.
+    fn of(self, transaction: &Value, mut report: PaymentReport) -> Option<PaymentReport> {
+        match self {
+            Self::Order => report.payment_id = text(transaction, "id")?,
+            Self::Gateway => {
+                let is_named = text(transaction, "pg_transaction_id").is_some();
+                if report.status == AttemptStatus::Captured && !is_named {
+                    report.status = AttemptStatus::Pending;
+                }
+            }
+        }
+        Some(report)
+    }
+}
+
 /// What a list of payments says about one bill; the error is why it cannot be believed.
-pub(crate) fn found(payments: &[Value], reference: &ReferenceId) -> Result<Found, &'static str> {
+pub(crate) fn found(
+    payments: &[Value],
+    reference: &ReferenceId,
+    known_by: PaymentId,
+) -> Result<Found, &'static str> {
     let mut found = Found::default();
     for payment in payments {
         if text(payment, "reference_id").as_deref() != Some(reference.as_str()) {
@@ -29,6 +59,7 @@ pub(crate) fn found(payments: &[Value], reference: &ReferenceId) -> Result<Found
                 .and_then(|(amount, currency)| {
                     transaction_report(transaction, captured, amount, currency)
                 })
+                .and_then(|report| known_by.of(transaction, report))
                 .ok_or("a transaction cannot be read")?;
             // A refund that cannot be read must not hide the money that came in.
             found.refunds.extend(
@@ -43,7 +74,7 @@ pub(crate) fn found(payments: &[Value], reference: &ReferenceId) -> Result<Found
             .iter()
             .any(|r| r.status == AttemptStatus::Captured);
         if captured && !told {
-            return Err("captured, but without a transaction");
+            return Err("captured, but without a transaction that has its id");
         }
     }
     Ok(found)
@@ -109,6 +140,61 @@ pub(crate) fn refunds(
         .map(|refund| refund_report(refund, payment_id).ok_or("a refund cannot be read"))
         .collect::<Result<_, _>>()
         .map(Some)
+}
+
+/// Which of a payment's refunds is the one asked for, if any.
+///
+/// Nothing of ours is repeated in it. By its id, once there is one. Before that, one that we know as another is not it, nor is one of
+/// another amount, nor one that failed: nothing of that was paid. Of the rest the sums must tell. What is left beyond what others
+/// still wait for is ours when it is as much as ours; when it is nothing, and there was a twin before, the list shows the twin.
+/// Everything else means that others are not settled either, and then the
+/// error says so: asking again later is better than paying perhaps twice.
+pub(crate) fn ours(
+    request: &RefundRequest,
+    listed: Vec<RefundReport>,
+) -> Result<Option<RefundReport>, &'static str> {
+    if request.gateway_refund_id.is_some() {
+        return Ok(listed
+            .into_iter()
+            .find(|refund| refund.id == request.gateway_refund_id));
+    }
+    let is_listed = |id: &String| listed.iter().any(|r| r.id.as_ref() == Some(id));
+    let all_listed = request.others.iter().all(is_listed);
+    let (others, left): (Vec<RefundReport>, Vec<RefundReport>) = listed
+        .into_iter()
+        .filter(|refund| refund.status != RefundStatus::Failed)
+        .partition(|refund| {
+            refund
+                .id
+                .as_ref()
+                .is_some_and(|id| request.others.contains(id))
+        });
+    let is_alike = |refund: &RefundReport| refund.amount == request.amount;
+    // What others have asked for, and no refund that is listed is known to be theirs.
+    let waiting = request.before.get().saturating_sub(sum(&others)).max(0);
+    let beyond = sum(&left).saturating_sub(waiting);
+    let alike = left.into_iter().filter(is_alike);
+    // A twin asked for before is the older one, a twin asked for meanwhile the younger.
+    let ours = match request.same_amount_at {
+        Some(_) => alike.max_by_key(|refund| refund.at),
+        None => alike.min_by_key(|refund| refund.at),
+    };
+    match ours {
+        // While two of ours wait for their ids, a third that is listed may be one of them, taken for the dashboard's.
+        None if waiting < request.amount.get() || !others.iter().any(is_alike) => Ok(None),
+        Some(ours) if beyond >= request.amount.get() => Ok(Some(ours)),
+        // One that is known and not listed yet would leave the place of the twin to ours.
+        Some(_) if beyond == 0 && request.same_amount_at.is_some() && all_listed => Ok(None),
+        _ => Err(
+            "other refunds of this payment are not settled, so the list does not say which this one is",
+        ),
+    }
+}
+
+fn sum(refunds: &[RefundReport]) -> i64 {
+    refunds
+        .iter()
+        .fold(0, |sum, refund| sum.saturating_add(refund.amount.get()))
 }
 
 /// One refund as webhooks and lookups show it. In the refund call's own answer `success` is called `completed`.

@@ -8,8 +8,9 @@ use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report,
     SendFailure,
 };
+use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Found, PaymentMode, RefundReport, RefundStatus, Speed,
+    AttemptStatus, Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
 };
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
@@ -340,6 +341,27 @@ fn the_page_s_refund_is_produced() {
     assert_eq!(ours["speed"], "normal");
 }
 
+/// The page's payment has only the gateway's order. Should its payment's id come along one day, the payment is still the same.
+#[test]
+fn a_payment_keeps_its_id() {
+    let mut more = paid();
+    more["data"]["payments"][0]["transactions"][0]["pg_transaction_id"] = json!("pay_N1");
+    for document in [paid(), more] {
+        let reference = refund().reference;
+        let step = channel(&whatsapp()).lookup_payment(&reference, &[reply(200, &document)]);
+        let Step::Done(Ok(found)) = step else {
+            panic!("{step:?}")
+        };
+        let [report] = &found.reports[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (report.status, report.payment_id.as_str()),
+            (AttemptStatus::Captured, "order_Nd6JAsbEscE2gY")
+        );
+    }
+}
+
 #[test]
 fn only_the_payment_that_is_known_is_given_back() {
     let mut other = paid();
@@ -471,12 +493,25 @@ fn what_became_of_a_refund_is_not_guessed() {
         (report.status, report.amount.get(), report.speed),
         (RefundStatus::Processed, 100, Some(Speed::Instant))
     );
-    // One of which only the request is known may be any of them, or none.
-    let result = look(reply(200, &told));
-    assert!(
-        matches!(result, Err(CallError::Unsupported(_))),
-        "{result:?}"
-    );
+    // Also one of which only the request is known, if it can be no other; else it may be any of them, or none.
+    let Ok(Some(report)) = look(reply(200, &told)) else {
+        panic!()
+    };
+    assert_eq!(report.id.as_deref(), Some("refund-1"));
+    let others: [fn(&mut RefundRequest); 3] = [
+        |request| request.others = vec!["refund-1".into()],
+        |request| request.before = request.amount,
+        |request| request.amount = Paise::new(99).unwrap(),
+    ];
+    for change in others {
+        let mut request = refund();
+        change(&mut request);
+        let result = c.lookup_refund(&request, &[reply(200, &told)]);
+        assert!(
+            matches!(result, Step::Done(Err(CallError::Unsupported(_)))),
+            "{result:?}"
+        );
+    }
     let result = look(reply(200, &paid()));
     assert!(
         matches!(result, Err(CallError::Unsupported(_))),

@@ -950,6 +950,16 @@ fn a_lookup_tells_every_attempt() {
         .map(|r| r.status)
         .collect();
     assert_eq!(statuses, [AttemptStatus::Failed, AttemptStatus::Captured]);
+    // Until a success has the gateway's id it is no money: under another id it would come in a second time.
+    let mut nameless = document.clone();
+    nameless["payments"][0]["transactions"][1]
+        .as_object_mut()
+        .unwrap()
+        .remove("pg_transaction_id");
+    assert!(matches!(
+        look(reply(200, &nameless)),
+        Err(CallError::Unavailable { .. })
+    ));
     document["payments"][0]["reference_id"] = json!("INV-2");
     assert_eq!(look(reply(200, &document)), Ok(Found::default()));
     // Before the first attempt there are no transactions.
@@ -1631,7 +1641,7 @@ fn a_refund_asked_for_again_is_not_made_twice() {
     }
 }
 
-/// What is listed, what else is reserved, whether a twin came before: asked for, found, or left for later.
+/// What is listed, what else is reserved, whether a twin came before, the ids of others: asked for, found, or left for later.
 #[test]
 fn a_refund_that_cannot_be_told_from_others_waits() {
     const ASK: &str = "ask";
@@ -1641,29 +1651,45 @@ fn a_refund_that_cannot_be_told_from_others_waits() {
         ("b", 100, "pending", 9),
         ("other", 300, "success", 7),
     );
-    for (list, before, twin, expected) in [
+    for (list, before, twin, others, expected) in [
         // The first time, alone and beside others of other amounts, made or not.
-        (&[][..], 0, false, ASK),
-        (&[other], 300, false, ASK),
-        (&[], 300, false, ASK),
+        (&[][..], 0, false, &[][..], ASK),
+        (&[other], 300, false, &[], ASK),
+        (&[], 300, false, &[], ASK),
         // Asked again.
-        (&[a], 0, false, "a"),
-        (&[a, other], 300, false, "a"),
-        (&[b, a], 100, true, "b"),
-        (&[a, b], 100, false, "a"),
-        (&[a, b, other], 400, true, "b"),
+        (&[a], 0, false, &[], "a"),
+        (&[a, other], 300, false, &[], "a"),
+        (&[b, a], 100, true, &[], "b"),
+        (&[a, b], 100, false, &[], "a"),
+        (&[a, b, other], 400, true, &[], "b"),
         // The twin is there and ours is not.
-        (&[a], 100, true, ASK),
-        (&[a, other], 400, true, ASK),
+        (&[a], 100, true, &[], ASK),
+        (&[a, other], 400, true, &[], ASK),
         // Something else is not there yet, so the one listed may be ours.
-        (&[a], 300, false, WAIT),
-        (&[a], 100, false, WAIT),
-        (&[a, b], 400, true, WAIT),
-        (&[a], 400, true, WAIT),
-        (&[a, b], 150, true, WAIT),
+        (&[a], 300, false, &[], WAIT),
+        (&[a], 100, false, &[], WAIT),
+        (&[a], 100, false, &["b"], WAIT),
+        (&[a], 100, true, &["b"], WAIT),
+        // The one listed is another: it waited for ever when its twin was asked for later and taken at once.
+        (&[a], 100, false, &["a"], ASK),
+        (&[a], 100, true, &["a"], ASK),
+        (&[a, other], 400, false, &["a", "other"], ASK),
+        (&[other], 400, false, &["other"], ASK),
+        // What is left beside others is ours.
+        (&[a, b], 100, false, &["a"], "b"),
+        (&[a, b], 100, true, &["b"], "a"),
+        (&[a, b, other], 400, false, &["a", "other"], "b"),
+        (&[a, b, other], 400, true, &["b"], "a"),
+        // Two wait for their ids, and what is listed was taken for the dashboard's.
+        (&[a], 200, false, &["a"], WAIT),
+        (&[a, b], 300, true, &["a", "b"], WAIT),
+        (&[a, b], 400, true, &[], WAIT),
+        (&[a], 400, true, &[], WAIT),
+        (&[a, b], 150, true, &[], WAIT),
     ] {
         let request = RefundRequest {
             before: Paise::new(before).unwrap(),
+            others: others.iter().map(|id| (*id).to_owned()).collect(),
             same_amount_at: twin.then(|| Millis::from_seconds(4)),
             ..refund_request()
         };
@@ -1674,14 +1700,14 @@ fn a_refund_that_cannot_be_told_from_others_waits() {
             Step::Done(Err(CallError::Unavailable { .. })) => WAIT.to_owned(),
             Step::Done(Err(error)) => panic!("{error}"),
         };
-        assert_eq!(seen, expected, "{list:?} {before} {twin}");
+        assert_eq!(seen, expected, "{list:?} {before} {twin} {others:?}");
         let looked = match channel().lookup_refund(&request, &answer) {
             Step::Done(Ok(None)) => ASK.to_owned(),
             Step::Done(Ok(Some(report))) => report.id.unwrap(),
             Step::Done(Err(CallError::Unavailable { .. })) => WAIT.to_owned(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(looked, expected, "{list:?} {before} {twin}");
+        assert_eq!(looked, expected, "{list:?} {before} {twin} {others:?}");
     }
 }
 
