@@ -726,8 +726,18 @@ impl Razorpay {
             },
         };
         let reference = ReferenceId::parse(named).ok()?;
+        let is_refunded = |payment: &Value| {
+            let of = about.refund.and_then(|refund| text(refund, "payment_id"));
+            of.is_some() && of == text(payment, "id")
+        };
         let trust = match told {
             Told::Payment(_) if self.proves(about, &reference) => Trust::Proven,
+            // A bill whose payment nobody can be asked about has its refunds told by the same webhook, those of the dashboard too.
+            Told::Refund(_)
+                if about.payment.is_some_and(is_refunded) && self.proves(about, &reference) =>
+            {
+                Trust::Proven
+            }
             _ => trust,
         };
         Some((reference, trust))

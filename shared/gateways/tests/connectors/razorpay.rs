@@ -1068,6 +1068,57 @@ fn a_note_with_its_proof_pays_a_native_bill_of_that_amount() {
     assert_eq!(trust("payment_gateway", &split), Trust::Hint);
 }
 
+/// And its refunds, also those of the dashboard: nobody else tells of them.
+#[test]
+fn a_payment_with_its_proof_proves_its_refunds() {
+    let amount = 85_000;
+    let native = tenant(&payment("payment_gateway", &[SECRET]));
+    let bill = ReferenceId::parse(REFERENCE).unwrap();
+    let proof = native
+        .payment
+        .proofs
+        .issue(&bill, Paise::new(amount).unwrap())
+        .unwrap();
+    let mut hook = fixture("razorpay/hook_refund_processed.json");
+    let payload = &mut hook["payload"];
+    let refunded = payload["refund"]["entity"]["payment_id"].clone();
+    payload["refund"]["entity"]["notes"] = json!([]);
+    payload["payment"]["entity"]["id"] = refunded.clone();
+    payload["payment"]["entity"]["amount"] = json!(amount);
+    payload["payment"]["entity"]["notes"] =
+        json!({"chatbill_reference": REFERENCE, "chatbill_proof": proof});
+    let trust = |mode: &str, change: &dyn Fn(&mut Value)| {
+        let mut hook = hook.clone();
+        change(&mut hook["payload"]);
+        let g = chatbill_gateways::open(&tenant(&payment(mode, &[SECRET]))).unwrap();
+        let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
+        match &g.read(&verified).unwrap()[..] {
+            [
+                Signal::Refund {
+                    reference,
+                    report,
+                    trust,
+                },
+            ] => {
+                assert_eq!(reference.as_str(), REFERENCE);
+                assert_eq!(json!(report.payment_id), refunded);
+                *trust
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(trust("payment_gateway", &|_| ()), Trust::Proven);
+    assert_eq!(trust("payment_link", &|_| ()), Trust::Hint);
+    let forgeries: [&dyn Fn(&mut Value); 3] = [
+        &|p| p["payment"]["entity"]["amount"] = json!(amount + 1),
+        &|p| p["payment"]["entity"]["id"] = json!("pay_another"),
+        &|p| p["payment"]["entity"]["notes"]["chatbill_proof"] = json!("0".repeat(64)),
+    ];
+    for forged in forgeries {
+        assert_eq!(trust("payment_gateway", forged), Trust::Hint);
+    }
+}
+
 /// An authorised payment that nobody captures is given back after some days, and is then shown as refunded.
 #[test]
 fn money_that_was_given_back_without_being_captured_pays_nothing() {
