@@ -93,13 +93,19 @@ const LONGEST_QUOTE: usize = 200;
 
 /// A vendor's words, fit for a log line or an answer: one line, cut at 200 characters, with everything hidden that could be a
 /// phone number (eight digits or more, also when blanks, dashes or brackets stand between them) or the name before an `@`
-/// (a UPI or mail address).
+/// (a UPI or mail address; of several in one word only the last one's bank is left). Control characters are blanks: a terminal
+/// that shows the line obeys them.
 #[must_use]
 pub fn quotable(text: &str) -> String {
-    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown: String = text
+        .chars()
+        .filter(|c| !invisible(*c))
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let one_line = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     let words: Vec<String> = one_line
         .split(' ')
-        .map(|word| match word.split_once('@') {
+        .map(|word| match word.rsplit_once('@') {
             Some((name, rest)) if !name.is_empty() => format!("…@{rest}"),
             _ => word.to_owned(),
         })
@@ -108,6 +114,11 @@ pub fn quotable(text: &str) -> String {
         .chars()
         .take(LONGEST_QUOTE)
         .collect()
+}
+
+/// Without width, or turning the direction of what follows: between the digits of a number they would keep it from being seen as one.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn without_numbers(text: &str) -> String {
@@ -153,6 +164,10 @@ mod tests {
             ("payer gaurav.k@okbank declined", "payer …@okbank declined"),
             ("code 131047, retry in 60 s", "code 131047, retry in 60 s"),
             ("@ 12345678", "@ …"),
+            // Found by fuzzing.
+            ("x@pallavi@okbank", "…@okbank"),
+            ("a\u{1b}[2Jb\0c\u{7}", "a [2Jb c"),
+            ("98765\u{0}43210, 98765\u{200b}43210", "…, …"),
         ] {
             assert_eq!(quotable(said), quoted);
         }
