@@ -15,6 +15,7 @@ mod checks;
 mod demo;
 mod deploy;
 mod failure;
+mod fuzz;
 mod local;
 mod options;
 mod paths;
@@ -43,6 +44,7 @@ cargo xtask <verb>
   check    format, lints, dependencies, documentation
   size     size of each function as it is deployed, against xtask/size-limits.json
   bench    cold start against a bare function, memory, processor time per request
+  fuzz     the readers of webhooks, bills and tenants against inputs nobody thought of; `fuzz [target]`
   tools    install the tools and print where they are
   help     this text
 
@@ -50,6 +52,9 @@ options of demo, up, watch, test and bench
   --aws-port <port>        port of local AWS          (default: a free one)
   --sandbox-port <port>    port of the sandbox        (default: a free one)
   --watch-port <port>      port of the functions under `watch`   (default: a free one)
+
+options of fuzz
+  --seconds <n>            how long each target runs  (default: 20)
 
 Needs Rust, a C compiler and Python 3.10 or newer. Everything else is installed below target/, pinned by hash.";
 
@@ -81,6 +86,7 @@ fn run() -> Result<()> {
         Verb::Check => checks::run(&procs),
         Verb::Size => size::run(&procs),
         Verb::Bench => bench::run(&procs, &options),
+        Verb::Fuzz => fuzz::run(&procs, &options),
         Verb::Tools => tools::install_all(&procs),
         Verb::Help => Ok(()),
     }

@@ -13,6 +13,7 @@ pub(crate) enum Verb {
     Check,
     Size,
     Bench,
+    Fuzz,
     Tools,
     Help,
 }
@@ -23,6 +24,10 @@ pub(crate) struct Options {
     pub(crate) aws_port: Option<u16>,
     pub(crate) sandbox_port: Option<u16>,
     pub(crate) watch_port: Option<u16>,
+    /// How long `fuzz` runs each target.
+    pub(crate) seconds: Option<u32>,
+    /// What `fuzz` runs; all without it.
+    pub(crate) target: Option<String>,
 }
 
 impl Options {
@@ -36,6 +41,8 @@ impl Options {
             aws_port: None,
             sandbox_port: None,
             watch_port: None,
+            seconds: None,
+            target: None,
         };
         let mut named = false;
         while let Some(arg) = parser.next().doing("arguments")? {
@@ -51,6 +58,13 @@ impl Options {
                     options.sandbox_port = Some(port(&mut parser, "--sandbox-port")?)
                 }
                 Long("watch-port") => options.watch_port = Some(port(&mut parser, "--watch-port")?),
+                Long("seconds") => {
+                    let seconds = parser.value().doing("--seconds")?;
+                    options.seconds = Some(seconds.parse().doing("--seconds")?);
+                }
+                Value(word) if options.verb == Verb::Fuzz && options.target.is_none() => {
+                    options.target = Some(word.string().doing("the target")?);
+                }
                 Value(word) if !named => {
                     named = true;
                     options.verb = verb(&word.string().doing("the verb")?)?;
@@ -76,6 +90,7 @@ fn verb(word: &str) -> Result<Verb> {
         "check" => Verb::Check,
         "size" => Verb::Size,
         "bench" => Verb::Bench,
+        "fuzz" => Verb::Fuzz,
         "tools" => Verb::Tools,
         "help" => Verb::Help,
         other => {
@@ -113,6 +128,15 @@ mod tests {
     fn nothing_or_help_anywhere_is_help() {
         assert_eq!(parse(&[]).unwrap().verb, Verb::Help);
         assert_eq!(parse(&["up", "--help"]).unwrap().verb, Verb::Help);
+    }
+
+    #[test]
+    fn only_fuzz_has_a_target() {
+        let options = parse(&["fuzz", "--seconds", "5", "webhook_signed/payu"]).unwrap();
+        assert_eq!((options.verb, options.seconds), (Verb::Fuzz, Some(5)));
+        assert_eq!(options.target.as_deref(), Some("webhook_signed/payu"));
+        assert!(parse(&["fuzz", "bill", "tag"]).is_err());
+        assert!(parse(&["fuzz", "--seconds", "-1"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::thread;
 use crate::build::{cargo, host};
 use crate::checks;
 use crate::failure::{Failure, Result};
+use crate::fuzz;
 use crate::local::Local;
 use crate::options::Options;
 use crate::procs::Procs;
@@ -36,6 +37,7 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
     ] {
         failures.extend(check(procs).err());
     }
+    failures.extend(fuzz::replay(procs, |line| counts.add(line)).err());
     failures.extend(cargo_test(procs, options, &mut counts).err());
     for failure in &failures {
         println!("\nFAILED: {failure}");
