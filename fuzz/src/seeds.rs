@@ -289,6 +289,7 @@ pub fn words() -> Vec<Vec<u8>> {
     [
         "1:BM345A-12:invoice.2:3",
         "1:BM345A-12:paid:1",
+        "1:BM345A-12:paid:00",
         "1:BM345A-12:status.10:4294967295",
         "refund.1",
         "BM345A-12",

@@ -353,7 +353,11 @@ impl Tag {
         Some(Self {
             reference: ReferenceId::parse(reference).ok()?,
             message: MessageKey::parse(message).ok()?,
-            attempt: attempt.parse().ok()?,
+            // One spelling, as in a message's name: `00` and `+1` are nothing that we wrote.
+            attempt: attempt
+                .parse()
+                .ok()
+                .filter(|n: &u32| n.to_string() == attempt)?,
         })
     }
 }
@@ -434,6 +438,20 @@ mod tests {
         // What shapes letters and directs neighbours only stays: scripts need it.
         for name in ["क\u{200D}ष", "שוקולד\u{200F}", "पल्लवी", "<b>"] {
             assert_eq!(steady(name), name);
+        }
+    }
+
+    #[test]
+    fn a_tag_has_one_spelling() {
+        let text = "1:BM345A-12:invoice.2:3";
+        assert_eq!(Tag::parse(text).unwrap().to_string(), text);
+        // Found by fuzzing.
+        for other in [
+            "1:BM345A-12:paid:00",
+            "1:BM345A-12:paid:+1",
+            "1:BM345A-12:paid:01",
+        ] {
+            assert_eq!(Tag::parse(other), None, "{other}");
         }
     }
 }
