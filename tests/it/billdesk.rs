@@ -186,7 +186,8 @@ impl Bench {
         RefundRequest {
             order_id: self.request().order_id,
             captured: payment.amount,
-            captured_at: payment.at.unwrap(),
+            // An intent does not say when it was paid; then it is when we hear of it.
+            captured_at: payment.at.unwrap_or_else(now),
             token: token.into(),
             now: now(),
             ..refund_request(self.mode, &payment.payment_id)

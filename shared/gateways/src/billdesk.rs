@@ -1089,12 +1089,25 @@ impl Transaction {
                 } else {
                     None
                 },
-                at: date.as_deref().and_then(Millis::from_rfc3339),
+                at: date
+                    .as_deref()
+                    .filter(|_| !is_intent(document))
+                    .and_then(Millis::from_rfc3339),
             },
             date,
             document: document.clone(),
         })
     }
+}
+
+/// The answer that makes an intent has its `transaction_date` already: it says when the bill was made, not when it was paid, and
+/// money that came after the bill's end would pass for money in time.
+fn is_intent(document: &Value) -> bool {
+    let kind = text_of(document, "txn_process_type");
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("intent"))
+        || ["intent", "wa_txnid"]
+            .iter()
+            .any(|name| document.get(name).is_some())
 }
 
 /// "Retrieve Transaction", status codes. `transaction_error_code` and `…_type` only describe.

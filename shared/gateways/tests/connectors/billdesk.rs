@@ -136,7 +136,7 @@ fn report(status: AttemptStatus) -> PaymentReport {
         currency: "INR".into(),
         method: Some("upi".into()),
         error: (status == AttemptStatus::Failed).then(|| "TRP0000".into()),
-        at: Millis::from_rfc3339(NAMED),
+        at: None,
     }
 }
 
@@ -675,6 +675,38 @@ fn heard(g: &dyn Gateway, document: &Value) -> Signal {
     signals.remove(0)
 }
 
+/// An intent's date is that of its making. On the hosted page a transaction begins when the customer pays.
+#[test]
+fn only_a_payment_on_the_page_says_when_it_was_made() {
+    let at = |changes: Value| match heard(&*links(), &with(&status("0300"), &changes)) {
+        Signal::Payment { report, .. } => report.at,
+        other => panic!("{other:?}"),
+    };
+    let mut document = with(&status("0300"), &json!({"txn_process_type": "nb"}));
+    for name in ["intent", "wa_txnid"] {
+        document.as_object_mut().unwrap().remove(name);
+    }
+    let Signal::Payment { report, .. } = heard(&*links(), &document) else {
+        panic!();
+    };
+    assert_eq!(report.at, Millis::from_rfc3339(NAMED));
+    document["transaction_date"] = Value::Null;
+    let Signal::Payment { report, .. } = heard(&*links(), &document) else {
+        panic!();
+    };
+    assert_eq!(report.at, None);
+    assert_eq!(at(json!({})), None);
+    assert_eq!(
+        at(json!({"txn_process_type": "INTENT", "wa_txnid": null})),
+        None
+    );
+    assert_eq!(
+        at(json!({"txn_process_type": null})),
+        None,
+        "by its other marks"
+    );
+}
+
 #[test]
 fn a_transaction_becomes_a_report() {
     let g = links();
@@ -709,12 +741,10 @@ fn a_transaction_becomes_a_report() {
         (report.amount.get(), report.currency.as_str()),
         (100, "840")
     );
-    let Signal::Payment { report, .. } =
-        changed(json!({"currency": 356, "transaction_date": null}))
-    else {
+    let Signal::Payment { report, .. } = changed(json!({"currency": 356})) else {
         panic!();
     };
-    assert_eq!((report.currency.as_str(), report.at), ("INR", None));
+    assert_eq!(report.currency, "INR");
 
     for changes in [
         json!({"auth_status": "0398"}),
