@@ -7,6 +7,7 @@ mod aws;
 mod changing;
 mod creating;
 mod delivering;
+mod gateways;
 mod hostile;
 mod http;
 mod listening;
