@@ -9,7 +9,7 @@ use chatbill_testkit::lambda::{LambdaError, LambdaProcess};
 use serde_json::{Value, json};
 
 /// Every function with the variables that it needs besides stage, table and tenants.
-const FUNCTIONS: [(&str, &[&str]); 7] = [
+const FUNCTIONS: [(&str, &[&str]); 8] = [
     (
         "create-invoice",
         &["CHATBILL_QUEUE_URL", "CHATBILL_PUBLIC_URL_PARAMETER"],
@@ -19,6 +19,7 @@ const FUNCTIONS: [(&str, &[&str]); 7] = [
     ("receipt", &[]),
     ("reconcile", &["CHATBILL_QUEUE_URL"]),
     ("refund", &["CHATBILL_QUEUE_URL"]),
+    ("report", &[]),
     (
         "send-status",
         &[
@@ -144,7 +145,7 @@ async fn all_variables_that_are_missing_are_named_in_one_error() {
 
 #[tokio::test]
 async fn who_shows_no_key_is_refused_without_asking_anybody() {
-    for name in ["create-invoice", "order", "refund"] {
+    for name in ["create-invoice", "order", "refund", "report"] {
         let function = start(name).await;
         let answer = function.invoke(&payload(name, "no-key")).await.unwrap();
         assert_eq!(status(&answer), 401, "{name}");
@@ -182,6 +183,7 @@ async fn without_aws_a_caller_is_told_to_come_again() {
         ("create-invoice", "ok"),
         ("order", "get"),
         ("refund", "get"),
+        ("report", "day"),
         ("pg-webhook", "razorpay-payment-captured"),
         ("receipt", "page"),
     ] {

@@ -271,6 +271,8 @@ fn the_routes_are_those_of_the_design_and_only_webhooks_and_receipts_need_no_key
         "GET /invoices/{reference_id}/refunds refund",
         // What a person decides about held money.
         "POST /invoices/{reference_id}/settle refund",
+        // The books.
+        "GET /reports/day/{date} report",
         "GET /r/{token} receipt open",
         "GET /r/{token}/pay receipt open",
         "GET /r/{token}/qr.png receipt open",
@@ -309,18 +311,25 @@ fn table_and_index_have_the_keys_the_store_writes() {
     };
     assert_eq!(keys(&table["KeySchema"]), pair("reference_id", "record"));
     let indexes = table["GlobalSecondaryIndexes"].as_array().unwrap();
-    assert_eq!(indexes.len(), 1);
+    assert_eq!(indexes.len(), 2);
     assert_eq!(keys(&indexes[0]["KeySchema"]), pair("due_shard", "due_at"));
+    assert_eq!(
+        keys(&indexes[1]["KeySchema"]),
+        pair("day_shard", "reference_id")
+    );
 
     // The store's own words for them.
     let item = source("shared/store/src/item.rs");
     let orders = source("shared/store/src/orders.rs");
     let index = indexes[0]["IndexName"].as_str().unwrap();
     assert!(orders.contains(&format!("const DUE_INDEX: &str = \"{index}\";")));
+    let days = source("shared/store/src/days.rs");
+    let index = indexes[1]["IndexName"].as_str().unwrap();
+    assert!(days.contains(&format!("const DAY_INDEX: &str = \"{index}\";")));
     for name in ["reference_id", "record"] {
         assert!(item.contains(&format!("\"{name}\".to_owned()")), "{name}");
     }
-    for name in ["due_shard", "due_at"] {
+    for name in ["due_shard", "due_at", "day_shard"] {
         assert!(orders.contains(name), "{name}");
     }
     let ttl = table["TimeToLiveSpecification"]["AttributeName"]

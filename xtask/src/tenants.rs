@@ -195,7 +195,7 @@ fn document(tenant: &Tenant, shared: &Shared, sandbox_url: &str) -> Result<Value
     Ok(json!({
         "tenant_id": tenant.id, "display_name": tenant.display_name,
         "api_keys": [{
-            "id": "pos-1", "sha256": hex::encode(Sha256::digest(&tenant.api_key)), "scopes": ["invoices", "refunds"],
+            "id": "pos-1", "sha256": hex::encode(Sha256::digest(&tenant.api_key)), "scopes": ["invoices", "refunds", "reports"],
         }],
         "receipt_secrets": [random()?],
         "channel": {

@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod read_order;
 pub mod reconcile;
 pub mod refund;
+pub mod report;
 
 use crate::connector::Gateway;
 use crate::event::{Once, Recorded};

@@ -14,7 +14,7 @@ use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::message::MessageKey;
 use crate::order::{Draft, Order};
 use crate::tenant::Tenant;
-use crate::time::Millis;
+use crate::time::{Day, Millis};
 use crate::token::ShortCode;
 
 /// The store could not do it.
@@ -204,12 +204,69 @@ pub const DUE_SHARDS: u8 = 8;
 /// The partition of the due index an order is in: FNV-1a of its key. Stored with the order, so it must never change.
 #[must_use]
 pub fn due_shard(key: &OrderKey) -> u8 {
-    let text = format!("{}#{}", key.tenant, key.reference);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    u8::try_from(hash.checked_rem(DUE_SHARDS.into()).unwrap_or(0)).unwrap_or(0)
+    u8::try_from(hash(key).checked_rem(DUE_SHARDS.into()).unwrap_or(0)).unwrap_or(0)
 }
+
+fn hash(key: &OrderKey) -> u64 {
+    let text = format!("{}#{}", key.tenant, key.reference);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// One day of one shop is spread over this many partitions of the day index.
+pub const DAY_SHARDS: u8 = 4;
+
+/// The partition of the day index an order is in: its shop, the day in India its bill was taken, and a part of its hash. Stored
+/// with the order, so it must never change.
+#[must_use]
+pub fn day_partition(key: &OrderKey, created_at: Millis) -> String {
+    let shard = hash(key).checked_rem(DAY_SHARDS.into()).unwrap_or(0);
+    day_partition_of(
+        &key.tenant,
+        Day::of(created_at),
+        u8::try_from(shard).unwrap_or(0),
+    )
+}
+
+/// The name of one partition of the day index.
+#[must_use]
+pub fn day_partition_of(tenant: &TenantId, day: Day, shard: u8) -> String {
+    format!("{tenant}#{day}#{shard}")
+}
+
+/// Some of a day's orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayPage {
+    /// Their keys, in the sequence of their references.
+    pub keys: Vec<OrderKey>,
+    /// There may be more behind the last of them.
+    pub more: bool,
+}
+
+/// The books: which bills a shop took on a day. An order is in the index from the moment it is created, once, for good.
+pub trait DayIndex: Sync {
+    /// Bills of this shop and day in one shard, behind the reference `after`, at most `limit`. The index follows its table after a
+    /// moment. [Query on the index]
+    fn day(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        shard: u8,
+        after: Option<&ReferenceId>,
+        limit: u32,
+    ) -> impl Future<Output = Result<DayPage, StoreError>> + Send;
+
+    /// Reads these orders, at most [`MOST_LOADED`], strongly consistent, in the sequence of their keys; those that do not exist are
+    /// left out. [BatchGetItem; again for what DynamoDB did not get to]
+    fn load_all(
+        &self,
+        keys: &[OrderKey],
+    ) -> impl Future<Output = Result<Vec<Order>, StoreError>> + Send;
+}
+
+/// DynamoDB, "BatchGetItem": at most 100 items.
+pub const MOST_LOADED: usize = 100;
 
 /// Work for `send-status`: ids only. What to say is read from the order when it is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

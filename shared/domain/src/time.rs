@@ -89,6 +89,47 @@ impl Millis {
     }
 }
 
+/// A calendar day in India. Bills are counted by the day a shop lived them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(::time::Date);
+
+impl Day {
+    /// The day in India (UTC+05:30) that this moment is in.
+    #[must_use]
+    pub fn of(moment: Millis) -> Self {
+        let utc = ::time::OffsetDateTime::from_unix_timestamp(moment.seconds())
+            .unwrap_or(::time::OffsetDateTime::UNIX_EPOCH);
+        Self(utc.to_offset(::time::macros::offset!(+5:30)).date())
+    }
+
+    /// Reads `2026-11-22` and nothing else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let dashes = text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        if text.len() != 10 || !dashes {
+            return None;
+        }
+        let mut parts = text.split('-');
+        let year = parts.next()?.parse::<i32>().ok()?;
+        let month = ::time::Month::try_from(parts.next()?.parse::<u8>().ok()?).ok()?;
+        let day = parts.next()?.parse::<u8>().ok()?;
+        ::time::Date::from_calendar_date(year, month, day)
+            .ok()
+            .map(Self)
+    }
+}
+
+/// As [`Day::parse`] reads it.
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (year, month, day) = self.0.to_calendar_date();
+        write!(f, "{year:04}-{:02}-{day:02}", u8::from(month))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +161,33 @@ mod tests {
             "2026-02-30T00:00:00Z",
         ] {
             assert_eq!(Millis::from_rfc3339(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight_in_india() {
+        for (utc, day) in [
+            ("2026-11-21T18:29:59Z", "2026-11-21"),
+            ("2026-11-21T18:30:00Z", "2026-11-22"),
+            ("2026-11-22T18:29:59Z", "2026-11-22"),
+            ("2026-12-31T18:30:00Z", "2027-01-01"),
+        ] {
+            let day_of = Day::of(Millis::from_rfc3339(utc).unwrap());
+            assert_eq!(day_of.to_string(), day, "{utc}");
+            assert_eq!(Day::parse(day), Some(day_of));
+        }
+        for bad in [
+            "",
+            "2026-2-03",
+            "2026-02-30",
+            "2026-13-01",
+            "22-11-2026",
+            "2026/11/22",
+            "2026-11-22 ",
+            "+026-11-22",
+            "２０２６-1-2",
+        ] {
+            assert_eq!(Day::parse(bad), None, "{bad}");
         }
     }
 

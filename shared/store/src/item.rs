@@ -8,6 +8,7 @@
 //! | `events` | L of S | each [`Recorded`] as compact JSON, in the sequence they count |
 //! | `keys` | SS | the [`Once`] of every event that has one |
 //! | `due_shard`, `due_at` | S, N | the due index: partition and milliseconds; absent when nothing is outstanding |
+//! | `day_shard` | S | the day index: `<tenant>#<day in India>#<shard>`; written once, when the bill is taken |
 //! | `checks` | N | looks in vain since the last event; absent is 0 |
 //! | `ttl` | N | seconds; only while parked |
 //! | `alias_of` | S | the order this message reference belongs to; such an item has nothing else |

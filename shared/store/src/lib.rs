@@ -3,6 +3,7 @@
 mod aws;
 mod cache;
 mod contacts;
+mod days;
 mod failure;
 mod item;
 mod orders;

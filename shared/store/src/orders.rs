@@ -14,7 +14,9 @@ use aws_types::SdkConfig;
 use chatbill_domain::event::{Once, Recorded};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::order::{Draft, Order};
-use chatbill_domain::ports::{Append, Appended, Created, Due, OrderStore, StoreError, due_shard};
+use chatbill_domain::ports::{
+    Append, Appended, Created, Due, OrderStore, StoreError, day_partition, due_shard,
+};
 use chatbill_domain::time::Millis;
 
 use crate::contacts::OptOuts;
@@ -263,6 +265,11 @@ impl OrderStore for DynamoOrders {
                 item::events(key, std::slice::from_ref(&draft.created))?,
             )
             .value(":none", AttributeValue::L(Vec::new()))
+            .set("day_shard = :day")
+            .value(
+                ":day",
+                text(day_partition(key, draft.contents.created_at)),
+            )
             .due(key, Due::At(draft.due));
         match self.update(key, update).await? {
             Written::Yes(item) => Ok(Created::New(order(key, &item)?)),

@@ -163,13 +163,16 @@ async fn create_table(client: &Client, table: &str) {
         element.attribute_name(name).key_type(kind).build().unwrap()
     };
     let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly);
-    let due = GlobalSecondaryIndex::builder()
-        .index_name("due")
-        .key_schema(key("due_shard", KeyType::Hash))
-        .key_schema(key("due_at", KeyType::Range))
-        .projection(keys_only.build())
-        .build()
-        .unwrap();
+    let keys_only = keys_only.build();
+    let index = |name: &str, hash: &str, range: &str| {
+        GlobalSecondaryIndex::builder()
+            .index_name(name)
+            .key_schema(key(hash, KeyType::Hash))
+            .key_schema(key(range, KeyType::Range))
+            .projection(keys_only.clone())
+            .build()
+            .unwrap()
+    };
     let _ = client.delete_table().table_name(table).send().await;
     client
         .create_table()
@@ -179,9 +182,11 @@ async fn create_table(client: &Client, table: &str) {
         .attribute_definitions(attribute("record", ScalarAttributeType::S))
         .attribute_definitions(attribute("due_shard", ScalarAttributeType::S))
         .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
+        .attribute_definitions(attribute("day_shard", ScalarAttributeType::S))
         .key_schema(key("reference_id", KeyType::Hash))
         .key_schema(key("record", KeyType::Range))
-        .global_secondary_indexes(due)
+        .global_secondary_indexes(index("due", "due_shard", "due_at"))
+        .global_secondary_indexes(index("day", "day_shard", "reference_id"))
         .send()
         .await
         .unwrap();
@@ -195,6 +200,7 @@ async fn the_store_passes_the_suite() {
     for _ in 0..2 {
         chatbill_testkit::conformance::order_store(&table.store).await;
         chatbill_testkit::conformance::contacts_and_links(&table.store).await;
+        chatbill_testkit::conformance::day_index(&table.store).await;
     }
     table.delete().await;
 }

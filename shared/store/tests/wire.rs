@@ -20,13 +20,14 @@ use axum::http::{HeaderMap, StatusCode};
 use chatbill_domain::event::{Event, Once, Recorded};
 use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::ports::{
-    Append, Appended, Created, DeadLetters, DeliverTask, Due, OrderStore, Queue, Settings,
-    StoreError, TenantError, Tenants, Visibility, due_shard,
+    Append, Appended, Created, DayIndex, DeadLetters, DeliverTask, Due, OrderStore, Queue, Settings,
+    StoreError, TenantError, Tenants, Visibility, day_partition, due_shard,
 };
 use chatbill_store::{
     DynamoOrders, SqsDeadLetters, SqsQueue, SqsVisibility, SsmSettings, SsmTenants,
 };
-use chatbill_testkit::builders::{NOW, bill, draft, key, tenant_id, tenant_json};
+use chatbill_domain::time::Day;
+use chatbill_testkit::builders::{NOW, bill, draft, key, reference, tenant_id, tenant_json};
 use chatbill_testkit::memory::FixedClock;
 use serde_json::{Value, json};
 
@@ -141,12 +142,13 @@ async fn creating_an_order_is_one_conditional_update() {
             "Key": {"reference_id": {"S": "BM345A-12"}, "record": {"S": "acme#order"}},
             "ConditionExpression": "attribute_not_exists(bill) AND attribute_not_exists(alias_of)",
             "UpdateExpression": "SET bill = :bill, events = list_append(:created, if_not_exists(events, :none)), \
-                due_shard = :shard, due_at = :due REMOVE #ttl",
+                day_shard = :day, due_shard = :shard, due_at = :due REMOVE #ttl",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
             "ExpressionAttributeValues": {
                 ":bill": {"S": serde_json::to_string(&draft.contents).unwrap()},
                 ":created": {"L": [{"S": serde_json::to_string(&draft.created).unwrap()}]},
                 ":none": {"L": []}, ":shard": {"S": due_shard(&draft.key).to_string()},
+                ":day": {"S": day_partition(&draft.key, NOW)},
                 ":due": {"N": draft.due.get().to_string()}
             },
             "ReturnValues": "ALL_NEW",
@@ -501,4 +503,66 @@ async fn the_public_url_is_a_cached_parameter() {
         error,
         "setting unavailable: there is no parameter /chatbill/test/public-url"
     );
+}
+
+#[tokio::test]
+async fn a_day_is_read_page_by_page_from_its_index() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let day = Day::parse("2026-11-22").unwrap();
+    let entry = |name: &str, record: &str| json!({"reference_id": {"S": name}, "record": {"S": record}, "day_shard": {"S": "acme#2026-11-22#2"}});
+    let (acme, last) = (tenant_id("acme"), reference("A-2"));
+    let more = json!({"Items": [entry("A-1", "acme#order"), entry("A-2", "acme#order")], "LastEvaluatedKey": entry("A-2", "acme#order")});
+    service.answer(200, more);
+    let page = store.day(&acme, day, 2, None, 2).await.unwrap();
+    assert_eq!(page.keys, [key("acme", "A-1"), key("acme", "A-2")]);
+    assert!(page.more);
+    service.answer(200, json!({"Items": []}));
+    let page = store.day(&acme, day, 2, Some(&last), 2).await.unwrap();
+    assert!(page.keys.is_empty() && !page.more);
+    let requests = service.requests();
+    let partition = json!({"S": "acme#2026-11-22#2"});
+    for ((target, body), (condition, values)) in requests.iter().zip([
+        ("day_shard = :day", json!({":day": partition})),
+        (
+            "day_shard = :day AND reference_id > :after",
+            json!({":day": partition, ":after": {"S": "A-2"}}),
+        ),
+    ]) {
+        assert_eq!(target, "DynamoDB_20120810.Query");
+        assert_eq!((&body["IndexName"], &body["Limit"]), (&json!("day"), &json!(2)));
+        assert_eq!(body["KeyConditionExpression"], condition);
+        assert_eq!(body["ExpressionAttributeValues"], values);
+    }
+    // A bill that cannot be named must not be missing in silence.
+    service.answer(200, json!({"Items": [entry("A-1", "acme#other")]}));
+    let refused = store.day(&acme, day, 2, None, 2).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn many_orders_are_one_request_and_what_was_left_out_is_asked_for_again() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let keys = [key("acme", "BM345A-12"), key("acme", "A-2"), key("acme", "A-3")];
+    let name = |reference: &str| json!({"reference_id": {"S": reference}, "record": {"S": "acme#order"}});
+    let mut second = created_item();
+    second["reference_id"] = json!({"S": "A-2"});
+    service
+        .answer(200, json!({"Responses": {"orders": [second]}, "UnprocessedKeys": {"orders": {"Keys": [name("BM345A-12")], "ConsistentRead": true}}}))
+        .answer(200, json!({"Responses": {"orders": [created_item()]}, "UnprocessedKeys": {}}));
+    let orders = store.load_all(&keys).await.unwrap();
+    let found: Vec<&str> = orders.iter().map(|o| o.key.reference.as_str()).collect();
+    assert_eq!(found, ["BM345A-12", "A-2"]);
+    let requests = service.requests();
+    let asked: Vec<&Value> = requests.iter().map(|(target, body)| {
+        assert_eq!(target, "DynamoDB_20120810.BatchGetItem");
+        assert_eq!(body["RequestItems"]["orders"]["ConsistentRead"], true);
+        &body["RequestItems"]["orders"]["Keys"]
+    }).collect();
+    assert_eq!(asked, [&json!([name("BM345A-12"), name("A-2"), name("A-3")]), &json!([name("BM345A-12")])]);
+    // Nothing at all came: DynamoDB throttles.
+    service.answer(200, json!({"Responses": {"orders": []}, "UnprocessedKeys": {"orders": {"Keys": [name("A-2")]}}}));
+    let refused = store.load_all(&keys[1..2]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }

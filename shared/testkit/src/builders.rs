@@ -27,7 +27,7 @@ pub fn tenant_json() -> Value {
     json!({
         "tenant_id": "acme", "display_name": "Acme Stores",
         "api_keys": [{
-            "id": "pos-1", "sha256": hex::encode(Sha256::digest(API_KEY)), "scopes": ["invoices", "refunds"]
+            "id": "pos-1", "sha256": hex::encode(Sha256::digest(API_KEY)), "scopes": ["invoices", "refunds", "reports"]
         }],
         "receipt_secrets": ["0123456789abcdef", "fedcba9876543210"],
         "channel": {

@@ -14,9 +14,10 @@ use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::order::{Draft, Order, PaymentStatus};
 use chatbill_domain::payment::AttemptStatus;
 use chatbill_domain::ports::{
-    Append, Appended, Contact, Contacts, Created, Due, Links, OrderStore, due_shard,
+    Append, Appended, Contact, Contacts, Created, DAY_SHARDS, DayIndex, Due, Links, OrderStore,
+    due_shard,
 };
-use chatbill_domain::time::Millis;
+use chatbill_domain::time::{Day, Millis};
 use chatbill_domain::token::ShortCode;
 use secrecy::SecretString;
 use serde_json::json;
@@ -100,6 +101,124 @@ pub async fn order_store<S: OrderStore>(store: &S) {
     an_alias_is_nobody_else_s(store, &run).await;
     due_orders_are_found_in_their_shard(store, &run).await;
     any_text_and_a_large_bill_come_back(store, &run).await;
+}
+
+/// Runs the suite for the books.
+pub async fn day_index<S: OrderStore + DayIndex>(store: &S) {
+    let run = Run::new();
+    a_day_s_bills_are_found_and_nobody_else_s(store, &run).await;
+    orders_are_read_in_the_sequence_they_are_asked_for(store, &run).await;
+}
+
+/// Every key of a day, page by page; pages and shards overlap nowhere.
+async fn whole_day<S: DayIndex>(store: &S, tenant: &str, day: Day, limit: u32) -> Vec<OrderKey> {
+    let mut found = Vec::new();
+    for shard in 0..DAY_SHARDS {
+        let mut after = None;
+        loop {
+            let page = store
+                .day(&tenant_id(tenant), day, shard, after.as_ref(), limit)
+                .await
+                .unwrap();
+            assert!(page.keys.len() <= usize::try_from(limit).unwrap());
+            assert!(page.keys.is_sorted_by(|a, b| a.reference < b.reference));
+            assert!(page.keys.iter().all(|key| key.tenant == tenant_id(tenant)));
+            after = page.keys.last().map(|key| key.reference.clone());
+            found.extend(page.keys);
+            if !page.more || after.is_none() {
+                break;
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+async fn a_day_s_bills_are_found_and_nobody_else_s<S: OrderStore + DayIndex>(
+    store: &S,
+    run: &Run,
+) {
+    // The last millisecond of a day in India, and the first of the next.
+    let midnight = Millis::from_rfc3339("2026-11-21T18:30:00Z").unwrap();
+    let (before, after) = (Day::of(midnight.plus(-1)), Day::of(midnight));
+    let mut expected: Vec<OrderKey> = Vec::new();
+    for n in 0..9 {
+        let mut draft = run.draft(&format!("day-{n}"));
+        draft.contents.created_at = if n == 0 { midnight.plus(-1) } else { midnight };
+        // Facts that wait for their bill are of no day.
+        if n == 1 {
+            let (once, event) = fact(1);
+            let waiting = [event];
+            store.park(&draft.key, &once, &waiting, NOW).await.unwrap();
+        }
+        create(store, &draft).await;
+        if n == 2 {
+            // What happens later, and the same bill again, moves nothing.
+            store.append(&draft.key, &once(2)).await.unwrap();
+            let mut again = draft.clone();
+            again.contents.created_at = midnight.plus_seconds(7 * 24 * 3600);
+            let known = store.create(&again).await.unwrap();
+            assert!(matches!(known, Created::Existing(_)));
+        }
+        if n > 0 {
+            expected.push(draft.key);
+        }
+    }
+    let mut theirs = run.draft("day-theirs");
+    theirs.key.tenant = tenant_id("acme-2");
+    theirs.contents.created_at = midnight;
+    create(store, &theirs).await;
+    let parked = run.key("day-parked");
+    let (once, event) = fact(3);
+    store.park(&parked, &once, &[event], NOW).await.unwrap();
+    expected.sort();
+    let ours = |keys: Vec<OrderKey>| -> Vec<OrderKey> {
+        let mine = |key: &OrderKey| key.reference.as_str().starts_with(&run.0);
+        keys.into_iter().filter(mine).collect()
+    };
+    for limit in [1, 2, 100] {
+        for patience in (0..40).rev() {
+            let found = ours(whole_day(store, "acme", after, limit).await);
+            if found == expected {
+                break;
+            }
+            assert!(patience > 0, "expected {expected:?}, found {found:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert_eq!(
+        ours(whole_day(store, "acme", before, 100).await),
+        [run.key("day-0")]
+    );
+    assert_eq!(
+        ours(whole_day(store, "acme-2", after, 100).await),
+        [theirs.key]
+    );
+    let later = Day::of(midnight.plus_seconds(7 * 24 * 3600));
+    assert_eq!(ours(whole_day(store, "acme", later, 100).await), []);
+}
+
+async fn orders_are_read_in_the_sequence_they_are_asked_for<S: OrderStore + DayIndex>(
+    store: &S,
+    run: &Run,
+) {
+    let drafts: Vec<Draft> = (0..100).map(|n| run.draft(&format!("all-{n}"))).collect();
+    for draft in &drafts {
+        create(store, draft).await;
+    }
+    let mut keys: Vec<OrderKey> = drafts.iter().rev().map(|d| d.key.clone()).collect();
+    let orders = store.load_all(&keys).await.unwrap();
+    assert!(orders.iter().map(|o| &o.key).eq(keys.iter()));
+    keys.truncate(3);
+    keys.insert(1, run.key("all-never"));
+    let (once, event) = fact(4);
+    let parked = run.key("all-parked");
+    store.park(&parked, &once, &[event], NOW).await.unwrap();
+    keys.insert(2, parked);
+    let orders = store.load_all(&keys).await.unwrap();
+    let found: Vec<&OrderKey> = orders.iter().map(|o| &o.key).collect();
+    assert_eq!(found, [&drafts[99].key, &drafts[98].key, &drafts[97].key]);
+    assert!(store.load_all(&[]).await.unwrap().is_empty());
 }
 
 /// Names of one run: random, because the store may remember earlier ones.

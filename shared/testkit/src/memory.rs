@@ -10,12 +10,12 @@ use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{
-    Append, Appended, Clock, Contact, Contacts, Created, DeadLetters, DeliverTask, Due, HttpSend,
-    Links, OrderStore, Queue, QueueError, Random, Settings, SettingsError, StoreError, TenantError,
-    Tenants, Visibility, due_shard,
+    Append, Appended, Clock, Contact, Contacts, Created, DayIndex, DayPage, DeadLetters, DeliverTask,
+    Due, HttpSend, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random, Settings, SettingsError, StoreError, TenantError,
+    Tenants, Visibility, day_partition, day_partition_of, due_shard,
 };
 use chatbill_domain::tenant::Tenant;
-use chatbill_domain::time::Millis;
+use chatbill_domain::time::{Day, Millis};
 use chatbill_domain::token::ShortCode;
 
 use crate::builders::NOW;
@@ -34,6 +34,7 @@ struct Item {
     events: Vec<String>,
     keys: BTreeSet<String>,
     due: Option<Millis>,
+    day: Option<String>,
     checks: u32,
     ttl: Option<i64>,
     alias_of: Option<ReferenceId>,
@@ -65,6 +66,9 @@ impl Item {
         }
         if let Some(due) = self.due {
             bytes += "due_shard".len() + 1 + "due_at".len() + number(due.get());
+        }
+        if let Some(day) = &self.day {
+            bytes += "day_shard".len() + day.len();
         }
         if self.checks > 0 {
             bytes += "checks".len() + number(self.checks.into());
@@ -112,7 +116,7 @@ pub struct Write {
     pub done: bool,
     /// Size of the larger of the item before and after, in bytes.
     pub bytes: usize,
-    /// Write request units: one for each begun kilobyte, and one for each entry of the due index put or deleted.
+    /// Write request units: one for each begun kilobyte, and one for each entry of an index put or deleted.
     pub units: usize,
 }
 
@@ -209,17 +213,18 @@ impl MemoryOrders {
             after = before.clone();
         }
         let bytes = before.bytes(key).max(after.bytes(key));
-        let index = match (before.due, after.due) {
+        let due = match (before.due, after.due) {
             (a, b) if a == b => 0,
             (Some(_), Some(_)) => 2,
             _ => 1,
         };
+        let day = usize::from(before.day != after.day);
         state.writes.push(Write {
             operation,
             key: key.clone(),
             done,
             bytes,
-            units: bytes.div_ceil(1024) + index,
+            units: bytes.div_ceil(1024) + due + day,
         });
         if done {
             state.items.insert(key.clone(), after.clone());
@@ -305,6 +310,52 @@ impl Contacts for MemoryOrders {
     }
 }
 
+impl DayIndex for MemoryOrders {
+    async fn day(
+        &self,
+        tenant: &TenantId,
+        day: Day,
+        shard: u8,
+        after: Option<&ReferenceId>,
+        limit: u32,
+    ) -> Result<DayPage, StoreError> {
+        if self.network.begin("store.day").is_some() {
+            return Err(lost());
+        }
+        let partition = day_partition_of(tenant, day, shard);
+        let state = lock(&self.state);
+        let mut keys: Vec<OrderKey> = state
+            .items
+            .iter()
+            .filter(|(_, item)| item.day.as_ref() == Some(&partition))
+            .map(|(key, _)| key.clone())
+            .filter(|key| after.is_none_or(|after| key.reference > *after))
+            .collect();
+        keys.sort_by(|a, b| a.reference.cmp(&b.reference));
+        let limit = usize::try_from(limit).unwrap();
+        // As DynamoDB: a full page does not know whether it is the last.
+        let more = keys.len() >= limit;
+        keys.truncate(limit);
+        Ok(DayPage { keys, more })
+    }
+
+    async fn load_all(&self, keys: &[OrderKey]) -> Result<Vec<Order>, StoreError> {
+        assert!(keys.len() <= MOST_LOADED, "{} orders at once", keys.len());
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.network.begin("store.load_all").is_some() {
+            return Err(lost());
+        }
+        let state = lock(&self.state);
+        let orders = keys.iter().filter_map(|key| {
+            let item = state.items.get(key)?;
+            item.order(key).transpose()
+        });
+        orders.collect()
+    }
+}
+
 impl Links for MemoryOrders {
     async fn shorten(&self, code: &ShortCode, key: &OrderKey) -> Result<(), StoreError> {
         self.aside("shorten", |table| {
@@ -335,6 +386,7 @@ impl OrderStore for MemoryOrders {
             let created = texts(std::slice::from_ref(&draft.created));
             item.events = created.chain(item.events.drain(..)).collect();
             item.due = Some(draft.due);
+            item.day = Some(day_partition(&draft.key, draft.contents.created_at));
             item.ttl = None;
             (true, true)
         })?;
@@ -965,6 +1017,7 @@ mod tests {
     async fn orders_pass_the_suite() {
         crate::conformance::order_store(&MemoryOrders::new()).await;
         crate::conformance::contacts_and_links(&MemoryOrders::new()).await;
+        crate::conformance::day_index(&MemoryOrders::new()).await;
     }
 
     #[tokio::test]

@@ -23,7 +23,10 @@ use axum::Json;
 use axum::Router;
 use axum::extract::Path as UrlPath;
 use axum::routing::post;
+use chatbill_domain::ports::Clock as _;
 use chatbill_domain::signature::{hmac_sha256, sha256};
+use chatbill_domain::time::Day;
+use chatbill_runtime::system::SystemClock;
 use chatbill_testkit::lambda::LambdaProcess;
 use serde_json::{Value, json};
 
@@ -36,12 +39,13 @@ const WARM_UP: usize = 10;
 const TENANT: &str = "bench";
 const KEY: &str = "cb_bench_0123456789abcdef0123456789abcdef";
 const WEBHOOK_SECRET: &str = "bench-webhook-secret";
-const FUNCTIONS: [&str; 7] = [
+const FUNCTIONS: [&str; 8] = [
     "create-invoice",
     "order",
     "pg-webhook",
     "receipt",
     "refund",
+    "report",
     "send-status",
     "reconcile",
 ];
@@ -170,6 +174,11 @@ impl Bench {
         };
         self.measure("refund", bills.iter().map(refund).collect())
             .await;
+        // Every bill above, in one answer.
+        let today = Day::of(SystemClock.now());
+        let path = format!("/reports/day/{today}");
+        self.measure("report", vec![api("GET", &path, None); REQUESTS])
+            .await;
         self.measure(
             "reconcile",
             vec![json!({"source": "aws.scheduler"}); REQUESTS],
@@ -265,7 +274,7 @@ async fn put_tenant(env: &[(String, String)], stage: &str, peer: &str) {
     let value = |name: &str| env.iter().find(|(n, _)| n == name).unwrap().1.clone();
     let document = json!({
         "tenant_id": TENANT, "display_name": "Bench Stores",
-        "api_keys": [{"id": "pos", "sha256": hex::encode(sha256(KEY.as_bytes())), "scopes": ["invoices", "refunds"]}],
+        "api_keys": [{"id": "pos", "sha256": hex::encode(sha256(KEY.as_bytes())), "scopes": ["invoices", "refunds", "reports"]}],
         "receipt_secrets": ["0123456789abcdef0123456789abcdef"],
         "channel": {
             "kind": "whatsapp", "provider": "meta", "from": "+918045210677", "base_url": peer,
