@@ -23,6 +23,7 @@ mod pos;
 mod procs;
 mod report;
 mod sandbox;
+mod settle;
 mod size;
 mod suite;
 mod tenants;
@@ -46,7 +47,16 @@ cargo xtask <verb>
   bench    cold start against a bare function, memory, processor time per request
   fuzz     the readers of webhooks, bills and tenants against inputs nobody thought of; `fuzz [target]`
   tools    install the tools and print where they are
+  settle   a gateway's or a bank's statement against our books, to the paisa
   help     this text
+
+settle --gateway <name> <statement>... (--ours <file>... | --api <url> --key-file <file> --day <date>[..<date>])
+  --ours <file>...         answers of GET /reports/day/{date}, every part of every day
+  --api <url>              the API they are fetched from, with --key-file <file> or --key <key>, and a --day or several
+  --columns <map>          reference=<column>,transaction=<column>,amount=<column>,unit=rupees|paise and where there are such
+                           type=<column>,refund=<word>,payment=<word>,other=<word>|<word>,original=<column>,currency=<column>;
+                           not needed for Razorpay's documented settlement reconciliation
+  Exits with 0 only if every line agrees.
 
 options of demo, up, watch, test and bench
   --aws-port <port>        port of local AWS          (default: a free one)
@@ -76,6 +86,9 @@ fn run() -> Result<()> {
         println!("{HELP}");
         return Ok(());
     }
+    if options.verb == Verb::Settle {
+        return settle::run(&options.settle);
+    }
     let procs = procs::Procs::start()?;
     let _stop = procs::StopOnDrop(&procs);
     match options.verb {
@@ -88,6 +101,6 @@ fn run() -> Result<()> {
         Verb::Bench => bench::run(&procs, &options),
         Verb::Fuzz => fuzz::run(&procs, &options),
         Verb::Tools => tools::install_all(&procs),
-        Verb::Help => Ok(()),
+        Verb::Help | Verb::Settle => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
 use crate::failure::{Context as _, Failure, Result};
+use crate::settle::Settle;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -15,6 +16,7 @@ pub(crate) enum Verb {
     Bench,
     Fuzz,
     Tools,
+    Settle,
     Help,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) seconds: Option<u32>,
     /// What `fuzz` runs; all without it.
     pub(crate) target: Option<String>,
+    /// What `settle` is to compare.
+    pub(crate) settle: Settle,
 }
 
 impl Options {
@@ -43,6 +47,7 @@ impl Options {
             watch_port: None,
             seconds: None,
             target: None,
+            settle: Settle::default(),
         };
         let mut named = false;
         while let Some(arg) = parser.next().doing("arguments")? {
@@ -68,6 +73,10 @@ impl Options {
                 Value(word) if !named => {
                     named = true;
                     options.verb = verb(&word.string().doing("the verb")?)?;
+                    if options.verb == Verb::Settle {
+                        options.settle = Settle::parse(&mut parser)?;
+                        return Ok(options);
+                    }
                 }
                 other => {
                     return Err(Failure::new(format!(
@@ -92,6 +101,7 @@ fn verb(word: &str) -> Result<Verb> {
         "bench" => Verb::Bench,
         "fuzz" => Verb::Fuzz,
         "tools" => Verb::Tools,
+        "settle" => Verb::Settle,
         "help" => Verb::Help,
         other => {
             return Err(Failure::new(format!(

@@ -1,6 +1,6 @@
 //! Bills as lines of CSV (RFC 4180): amounts in whole paise, and no cell that a spreadsheet takes for a formula.
 
-use chatbill_domain::flows::report::Row;
+use chatbill_domain::flows::report::{Beside, Row};
 use chatbill_domain::money::Paise;
 use chatbill_domain::time::Millis;
 
@@ -31,20 +31,26 @@ pub(crate) fn line(row: &Row) -> String {
         text(row.method.as_ref()),
         text(row.captured_at.map(Millis::rfc3339).as_ref()),
         list(refunds().filter_map(|r| r.gateway_id.as_deref()).collect()),
-        list(refunds().filter_map(|r| r.bank_reference.as_deref()).collect()),
-        list(beside().map(|b| b.payment_id.as_str()).collect()),
         list(
-            beside()
-                .map(|b| paise(b.amount))
-                .collect::<Vec<_>>()
-                .iter()
-                .map(String::as_str)
+            refunds()
+                .filter_map(|r| r.bank_reference.as_deref())
                 .collect(),
         ),
+        list(beside().map(|b| b.payment_id.as_str()).collect()),
+        cell(&beside().map(sum_of).collect::<Vec<_>>().join(" ")),
         list(row.held.clone()),
         text(row.problem.as_ref()),
     ];
     cells.join(",") + "\r\n"
+}
+
+/// Paise, or the smallest coin of a currency that is named.
+fn sum_of(beside: &Beside) -> String {
+    let currency = match beside.currency.as_str() {
+        "INR" => "",
+        other => other,
+    };
+    format!("{currency}{}", beside.amount.get())
 }
 
 /// A text as a cell. Spreadsheets run what begins like a formula, also behind blanks and inside quotes; an apostrophe in front makes it a

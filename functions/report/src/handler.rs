@@ -80,7 +80,7 @@ where
     )
     .await?;
     Ok(match format {
-        Format::Json => as_json(day, &books),
+        Format::Json => as_json(day, from.as_ref(), &books),
         Format::Csv => as_csv(day, &books),
     })
 }
@@ -126,12 +126,13 @@ fn prefers_csv(headers: &HeaderMap) -> bool {
 }
 
 /// The bills are written already, one by one: as values, all of them together would be many times as large.
-fn as_json(day: Day, books: &Report) -> Response<Body> {
+fn as_json(day: Day, from: Option<&Cursor>, books: &Report) -> Response<Body> {
+    let after = json!(from.map(ToString::to_string));
     let next = json!(books.next.as_ref().map(ToString::to_string));
     let ledger = books.ledger.view();
     let orders = books.lines.join(",");
     let body = format!(
-        r#"{{"date":"{day}","currency":"INR","next":{next},"ledger":{ledger},"orders":[{orders}]}}"#
+        r#"{{"date":"{day}","currency":"INR","after":{after},"next":{next},"ledger":{ledger},"orders":[{orders}]}}"#
     );
     respond(body, "application/json")
 }

@@ -127,10 +127,7 @@ async fn a_day() -> World {
                 refund("rfnd_6", "pay_5", 2_000, RefundStatus::Pending),
             ],
         ),
-        (
-            "late",
-            vec![started(), canceled, captured("pay_6", 85_000)],
-        ),
+        ("late", vec![started(), canceled, captured("pay_6", 85_000)]),
         (
             "more-accepted",
             vec![started(), captured("pay_7", 90_000), accepted("pay_7")],
@@ -155,10 +152,14 @@ async fn a_day() -> World {
     // Neither another day's nor another shop's bills are in the books.
     let mut yesterday = draft(bill_with(|b| b["reference_id"] = json!("yesterday")));
     yesterday.contents.created_at = NOW.plus_seconds(-24 * 3600);
-    world.order_of(yesterday, vec![captured("pay_y", 85_000)]).await;
+    world
+        .order_of(yesterday, vec![captured("pay_y", 85_000)])
+        .await;
     let mut theirs = draft(bill());
     theirs.key.tenant = tenant_id("bina");
-    world.order_of(theirs, vec![captured("pay_b", 85_000)]).await;
+    world
+        .order_of(theirs, vec![captured("pay_b", 85_000)])
+        .await;
     world
 }
 
@@ -251,7 +252,12 @@ async fn nothing_in_the_books_names_a_customer() {
 async fn a_day_larger_than_one_answer_comes_in_parts_that_add_up() {
     let world = a_day().await;
     let whole = day(&world).await;
-    for (bills, bytes) in [(1, usize::MAX), (3, usize::MAX), (usize::MAX, 1_000), (16, usize::MAX)] {
+    for (bills, bytes) in [
+        (1, usize::MAX),
+        (3, usize::MAX),
+        (usize::MAX, 1_000),
+        (16, usize::MAX),
+    ] {
         let room = Room { bills, bytes };
         let mut rows = Vec::new();
         let (mut billed, mut captured, mut parts) = (0, 0, 0);
@@ -305,7 +311,11 @@ async fn a_part_in_csv_names_the_next_one() {
     let Body::Text(text) = response.body() else {
         panic!("not a text")
     };
-    assert_eq!(text.split("\r\n").count(), 4, "a header, two bills, an end: {text}");
+    assert_eq!(
+        text.split("\r\n").count(),
+        4,
+        "a header, two bills, an end: {text}"
+    );
 }
 
 #[tokio::test]
@@ -321,7 +331,10 @@ async fn a_large_day_is_read_a_hundred_at_a_time() {
     let trips = world.network.round_trips();
     let of = |name: &str| trips.iter().filter(|trip| *trip == name).count();
     // Four shards of some 112 bills each: a full page and a rest.
-    assert_eq!((of("store.day"), of("store.load_all"), trips.len()), (8, 8, 16));
+    assert_eq!(
+        (of("store.day"), of("store.load_all"), trips.len()),
+        (8, 8, 16)
+    );
 }
 
 #[tokio::test]
@@ -342,7 +355,9 @@ async fn what_contradicts_itself_is_named_and_logged() {
         refund("rfnd_2", "pay_3", 85_001, RefundStatus::Processed),
     ];
     world.order_named("over", over).await;
-    world.order_named("good", vec![captured("pay_4", 85_000)]).await;
+    world
+        .order_named("good", vec![captured("pay_4", 85_000)])
+        .await;
     let books = day(&world).await;
     assert_eq!(books["ledger"]["balanced"], false);
     let mut problems: Vec<&str> = books["ledger"]["problems"]
@@ -376,7 +391,10 @@ async fn json_is_what_anybody_gets_who_does_not_ask_for_csv() {
         ("application/json, text/csv", "application/json"),
         ("text/html", "application/json"),
         ("text/csv", "text/csv; charset=utf-8; header=present"),
-        ("TEXT/CSV;q=0.9, */*;q=0.1", "text/csv; charset=utf-8; header=present"),
+        (
+            "TEXT/CSV;q=0.9, */*;q=0.1",
+            "text/csv; charset=utf-8; header=present",
+        ),
     ] {
         let request = events::request_with(FUNCTION, "day", |payload| {
             payload["headers"]["Accept"] = json!(accept);
@@ -410,7 +428,11 @@ async fn other_paths_and_methods_are_refused() {
             payload["httpMethod"] = json!(method);
             payload["requestContext"]["httpMethod"] = json!(method);
         });
-        assert_eq!(answer(&world, request).await.status(), status, "{method} {path}");
+        assert_eq!(
+            answer(&world, request).await.status(),
+            status,
+            "{method} {path}"
+        );
     }
 }
 
@@ -462,7 +484,9 @@ async fn a_bill_of_the_index_that_is_gone_is_missed_aloud() {
         store: Haunted(world.store.clone()),
         tenants: world.tenants.clone(),
     };
-    let response = handle(&ports, events::request(FUNCTION, "day")).await.unwrap();
+    let response = handle(&ports, events::request(FUNCTION, "day"))
+        .await
+        .unwrap();
     let books = events::json_body(&response);
     let problem = "0-ghost: it is in the day's index and not in the table";
     assert_eq!(books["ledger"]["problems"], json!([problem]));

@@ -80,6 +80,7 @@ pub async fn report<S: DayIndex>(
         next: None,
     };
     let mut bytes: usize = 0;
+    let mut last = from.cloned();
     for shard in from.map_or(0, |cursor| cursor.shard)..DAY_SHARDS {
         let mut after = from
             .filter(|cursor| cursor.shard == shard)
@@ -90,7 +91,8 @@ pub async fn report<S: DayIndex>(
             let mut orders = store.load_all(&page.keys).await?.into_iter().peekable();
             for key in page.keys {
                 if report.lines.len() >= room.bills || bytes >= room.bytes {
-                    report.next = after.map(|after| Cursor { shard, after });
+                    // Behind the last bill that was written, which may be of the shard before.
+                    report.next = last;
                     report.finish(tenant, day);
                     return Ok(report);
                 }
@@ -105,6 +107,10 @@ pub async fn report<S: DayIndex>(
                     // A bill that was counted once must not be gone in silence.
                     None => report.ledger.miss(&key),
                 }
+                last = Some(Cursor {
+                    shard,
+                    after: key.reference.clone(),
+                });
                 after = Some(key.reference);
             }
             if !page.more {
@@ -223,7 +229,11 @@ impl Row {
             captured_at: payment.map(|(_, at)| at),
             refunds: order.refunds.list().to_vec(),
             beside: beside.collect(),
-            held: order.holds.iter().map(|(hold, _, _)| hold.as_str()).collect(),
+            held: order
+                .holds
+                .iter()
+                .map(|(hold, _, _)| hold.as_str())
+                .collect(),
             problem: None,
         };
         row.problem = row.contradiction(order);
@@ -245,7 +255,10 @@ impl Row {
         let beside = self.beside.iter().filter(|b| b.currency == "INR");
         let known = sum(beside.map(|b| b.amount).chain([self.captured]));
         let unpaid = !self.status.is_paid() && self.captured != Paise::ZERO;
-        let refunds = self.refunds.iter().filter(|r| r.state != RefundState::Failed);
+        let refunds = self
+            .refunds
+            .iter()
+            .filter(|r| r.state != RefundState::Failed);
         let stranger = refunds
             .clone()
             .find(|r| order.taken(&r.payment_id).is_none() && !self.knows(&r.payment_id));
@@ -487,8 +500,7 @@ impl Sums {
     /// As the API shows them.
     #[must_use]
     pub fn view(&self) -> Value {
-        let tally =
-            |tally: &Tally| json!({"count": tally.count, "amount": amount(tally.paise)});
+        let tally = |tally: &Tally| json!({"count": tally.count, "amount": amount(tally.paise)});
         json!({
             "billed": tally(&self.billed),
             "paid": tally(&self.paid),
@@ -548,7 +560,10 @@ impl Ledger {
     }
 
     fn miss(&mut self, key: &OrderKey) {
-        let problem = format!("{}: it is in the day's index and not in the table", key.reference);
+        let problem = format!(
+            "{}: it is in the day's index and not in the table",
+            key.reference
+        );
         self.problems.push(problem);
     }
 
