@@ -50,7 +50,10 @@ impl DayIndex for DynamoOrders {
         let mut found: HashMap<OrderKey, Item> = HashMap::new();
         let mut left: Vec<Item> = keys.iter().map(item::primary_key).collect();
         if left.len() > MOST_LOADED {
-            return Err(StoreError::Unavailable(format!("{} orders at once", left.len())));
+            return Err(StoreError::Unavailable(format!(
+                "{} orders at once",
+                left.len()
+            )));
         }
         while !left.is_empty() {
             let before = left.len();

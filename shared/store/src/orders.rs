@@ -266,10 +266,7 @@ impl OrderStore for DynamoOrders {
             )
             .value(":none", AttributeValue::L(Vec::new()))
             .set("day_shard = :day")
-            .value(
-                ":day",
-                text(day_partition(key, draft.contents.created_at)),
-            )
+            .value(":day", text(day_partition(key, draft.contents.created_at)))
             .due(key, Due::At(draft.due));
         match self.update(key, update).await? {
             Written::Yes(item) => Ok(Created::New(order(key, &item)?)),

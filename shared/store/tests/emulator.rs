@@ -198,9 +198,11 @@ async fn the_store_passes_the_suite() {
     let table = table(&endpoint, "suite", &Meter::default()).await;
     // Twice: it must also pass on a store with other data.
     for _ in 0..2 {
-        chatbill_testkit::conformance::order_store(&table.store).await;
-        chatbill_testkit::conformance::contacts_and_links(&table.store).await;
-        chatbill_testkit::conformance::day_index(&table.store).await;
+        // In a process of its own, so to say: the suite's clock begins anew, and a cache of the first run would seem fresh.
+        let store = DynamoOrders::with_client(table.client.clone(), table.name.as_str());
+        chatbill_testkit::conformance::order_store(&store).await;
+        chatbill_testkit::conformance::contacts_and_links(&store).await;
+        chatbill_testkit::conformance::day_index(&store).await;
     }
     table.delete().await;
 }

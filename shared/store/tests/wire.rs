@@ -20,13 +20,13 @@ use axum::http::{HeaderMap, StatusCode};
 use chatbill_domain::event::{Event, Once, Recorded};
 use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::ports::{
-    Append, Appended, Created, DayIndex, DeadLetters, DeliverTask, Due, OrderStore, Queue, Settings,
-    StoreError, TenantError, Tenants, Visibility, day_partition, due_shard,
+    Append, Appended, Created, DayIndex, DeadLetters, DeliverTask, Due, OrderStore, Queue,
+    Settings, StoreError, TenantError, Tenants, Visibility, day_partition, due_shard,
 };
+use chatbill_domain::time::Day;
 use chatbill_store::{
     DynamoOrders, SqsDeadLetters, SqsQueue, SqsVisibility, SsmSettings, SsmTenants,
 };
-use chatbill_domain::time::Day;
 use chatbill_testkit::builders::{NOW, bill, draft, key, reference, tenant_id, tenant_json};
 use chatbill_testkit::memory::FixedClock;
 use serde_json::{Value, json};
@@ -530,22 +530,33 @@ async fn a_day_is_read_page_by_page_from_its_index() {
         ),
     ]) {
         assert_eq!(target, "DynamoDB_20120810.Query");
-        assert_eq!((&body["IndexName"], &body["Limit"]), (&json!("day"), &json!(2)));
+        assert_eq!(
+            (&body["IndexName"], &body["Limit"]),
+            (&json!("day"), &json!(2))
+        );
         assert_eq!(body["KeyConditionExpression"], condition);
         assert_eq!(body["ExpressionAttributeValues"], values);
     }
     // A bill that cannot be named must not be missing in silence.
     service.answer(200, json!({"Items": [entry("A-1", "acme#other")]}));
     let refused = store.day(&acme, day, 2, None, 2).await;
-    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::Corrupt(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn many_orders_are_one_request_and_what_was_left_out_is_asked_for_again() {
     let (service, config) = Service::start().await;
     let store = DynamoOrders::new(&config, "orders");
-    let keys = [key("acme", "BM345A-12"), key("acme", "A-2"), key("acme", "A-3")];
-    let name = |reference: &str| json!({"reference_id": {"S": reference}, "record": {"S": "acme#order"}});
+    let keys = [
+        key("acme", "BM345A-12"),
+        key("acme", "A-2"),
+        key("acme", "A-3"),
+    ];
+    let name =
+        |reference: &str| json!({"reference_id": {"S": reference}, "record": {"S": "acme#order"}});
     let mut second = created_item();
     second["reference_id"] = json!({"S": "A-2"});
     service
@@ -555,14 +566,26 @@ async fn many_orders_are_one_request_and_what_was_left_out_is_asked_for_again() 
     let found: Vec<&str> = orders.iter().map(|o| o.key.reference.as_str()).collect();
     assert_eq!(found, ["BM345A-12", "A-2"]);
     let requests = service.requests();
-    let asked: Vec<&Value> = requests.iter().map(|(target, body)| {
-        assert_eq!(target, "DynamoDB_20120810.BatchGetItem");
-        assert_eq!(body["RequestItems"]["orders"]["ConsistentRead"], true);
-        &body["RequestItems"]["orders"]["Keys"]
-    }).collect();
-    assert_eq!(asked, [&json!([name("BM345A-12"), name("A-2"), name("A-3")]), &json!([name("BM345A-12")])]);
+    let asked: Vec<&Value> = requests
+        .iter()
+        .map(|(target, body)| {
+            assert_eq!(target, "DynamoDB_20120810.BatchGetItem");
+            assert_eq!(body["RequestItems"]["orders"]["ConsistentRead"], true);
+            &body["RequestItems"]["orders"]["Keys"]
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            &json!([name("BM345A-12"), name("A-2"), name("A-3")]),
+            &json!([name("BM345A-12")])
+        ]
+    );
     // Nothing at all came: DynamoDB throttles.
     service.answer(200, json!({"Responses": {"orders": []}, "UnprocessedKeys": {"orders": {"Keys": [name("A-2")]}}}));
     let refused = store.load_all(&keys[1..2]).await;
-    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "{refused:?}"
+    );
 }

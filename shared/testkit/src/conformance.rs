@@ -134,10 +134,7 @@ async fn whole_day<S: DayIndex>(store: &S, tenant: &str, day: Day, limit: u32) -
     found
 }
 
-async fn a_day_s_bills_are_found_and_nobody_else_s<S: OrderStore + DayIndex>(
-    store: &S,
-    run: &Run,
-) {
+async fn a_day_s_bills_are_found_and_nobody_else_s<S: OrderStore + DayIndex>(store: &S, run: &Run) {
     // The last millisecond of a day in India, and the first of the next.
     let midnight = Millis::from_rfc3339("2026-11-21T18:30:00Z").unwrap();
     let (before, after) = (Day::of(midnight.plus(-1)), Day::of(midnight));

@@ -10,9 +10,10 @@ use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{
-    Append, Appended, Clock, Contact, Contacts, Created, DayIndex, DayPage, DeadLetters, DeliverTask,
-    Due, HttpSend, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random, Settings, SettingsError, StoreError, TenantError,
-    Tenants, Visibility, day_partition, day_partition_of, due_shard,
+    Append, Appended, Clock, Contact, Contacts, Created, DayIndex, DayPage, DeadLetters,
+    DeliverTask, Due, HttpSend, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random,
+    Settings, SettingsError, StoreError, TenantError, Tenants, Visibility, day_partition,
+    day_partition_of, due_shard,
 };
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::{Day, Millis};

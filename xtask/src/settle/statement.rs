@@ -182,7 +182,6 @@ fn from_json(name: &str, text: &str) -> Result<Vec<(String, Row)>, String> {
     let items = document["items"]
         .as_array()
         .ok_or_else(|| format!("{name} has no `items`"))?;
-    // A page that is full may have others behind it.
     let rows = items.iter().zip(1_usize..).map(|(item, number)| {
         let fields = item.as_object().into_iter().flatten();
         let row = fields.map(|(field, value)| {
