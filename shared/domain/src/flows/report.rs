@@ -240,20 +240,37 @@ impl Row {
         row
     }
 
-    /// What the gateway reported, added up without regard to what the order made of it, against what the order says it has.
+    /// What the gateway reported, payment by payment and without regard to what the order made of it, against what the order says it
+    /// has: each payment in one place, with a sum that was reported of it.
     fn contradiction(&self, order: &Order) -> Option<String> {
-        let mut reported: BTreeMap<&str, Paise> = BTreeMap::new();
+        let mut reported: BTreeMap<&str, Vec<Paise>> = BTreeMap::new();
         for recorded in &order.events {
             if let Event::Payment(report) = &recorded.event
                 && report.status == AttemptStatus::Captured
                 && report.currency == "INR"
             {
-                reported.entry(&report.payment_id).or_insert(report.amount);
+                let sums = reported.entry(&report.payment_id).or_default();
+                sums.push(report.amount);
             }
         }
-        let reported_sum = sum(reported.values().copied());
         let beside = self.beside.iter().filter(|b| b.currency == "INR");
-        let known = sum(beside.map(|b| b.amount).chain([self.captured]));
+        let paying = self.payment_id.as_deref().map(|id| (id, self.captured));
+        for (id, amount) in beside
+            .map(|b| (b.payment_id.as_str(), b.amount))
+            .chain(paying)
+        {
+            match reported.remove(id) {
+                None => return Some(format!("{id} is counted twice, or was never reported")),
+                Some(sums) if !sums.contains(&amount) => {
+                    let amount = amount.get();
+                    return Some(format!("{id} has {amount} paise that were never reported"));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(id) = reported.keys().next() {
+            return Some(format!("{id} was captured and is nowhere in the order"));
+        }
         let unpaid = !self.status.is_paid() && self.captured != Paise::ZERO;
         let refunds = self
             .refunds
@@ -263,17 +280,14 @@ impl Row {
             .clone()
             .find(|r| order.taken(&r.payment_id).is_none() && !self.knows(&r.payment_id));
         let over = self.over_refunded();
-        match (reported_sum, known) {
-            (Some(reported), Some(known)) if reported != known => Some(format!(
-                "the gateway reported {} paise captured, the order has {}",
-                reported.get(),
-                known.get()
-            )),
-            (None, _) | (_, None) => Some("the sums do not fit".to_owned()),
-            _ if unpaid => Some("it has money and is not paid".to_owned()),
-            _ if stranger.is_some() => Some("a refund of a payment it does not have".to_owned()),
-            _ if over => Some("more went back than was taken".to_owned()),
-            _ => None,
+        if unpaid {
+            Some("it has money and is not paid".to_owned())
+        } else if stranger.is_some() {
+            Some("a refund of a payment it does not have".to_owned())
+        } else if over {
+            Some("more went back than was taken".to_owned())
+        } else {
+            None
         }
     }
 
@@ -346,12 +360,6 @@ impl Row {
             "problem": self.problem,
         })
     }
-}
-
-fn sum(amounts: impl IntoIterator<Item = Paise>) -> Option<Paise> {
-    amounts
-        .into_iter()
-        .try_fold(Paise::ZERO, |sum, amount| sum.checked_add(amount))
 }
 
 /// How many, and how much.
