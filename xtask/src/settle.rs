@@ -241,7 +241,9 @@ fn fetch(api: &str, key: &str, days: &[String]) -> Result<Vec<(String, String)>>
             );
             let text = curl(&url, key)?;
             let part: serde_json::Value = serde_json::from_str(&text).doing(&url)?;
-            after = part["next"]
+            after = part
+                .get("next")
+                .unwrap_or(&serde_json::Value::Null)
                 .as_str()
                 .filter(|next| plain(next))
                 .map(str::to_owned);

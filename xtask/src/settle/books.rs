@@ -17,21 +17,24 @@ pub(crate) struct Books {
     pub(crate) bills: usize,
 }
 
+/// Where a part begins, and where the next one does.
+type Link = (Option<String>, Option<String>);
+
 /// Reads all parts of some days. A part that is missing would look like money that is missing, so it is refused.
 pub(crate) fn read(parts: &[(String, String)], gateway: &str) -> Result<Books, String> {
     let mut books = Books::default();
     let mut bills: BTreeMap<String, Value> = BTreeMap::new();
-    let mut chains: BTreeMap<String, Vec<(Option<String>, Option<String>)>> = BTreeMap::new();
+    let mut chains: BTreeMap<String, Vec<Link>> = BTreeMap::new();
     for (name, text) in parts {
         let part: Value = serde_json::from_str(text).map_err(|why| format!("{name}: {why}"))?;
-        let date = part["date"].as_str();
-        let (Some(date), Some(orders)) = (date, part["orders"].as_array()) else {
+        let date = field(&part, "date").as_str();
+        let (Some(date), Some(orders)) = (date, field(&part, "orders").as_array()) else {
             return Err(format!("{name} is no answer of GET /reports/day/{{date}}"));
         };
-        let link = |field: &str| part[field].as_str().map(str::to_owned);
+        let link = |name: &str| text_of(&part, name);
         let links = chains.entry(date.to_owned()).or_default();
         links.push((link("after"), link("next")));
-        if let Some(problems) = part["ledger"]["problems"].as_array() {
+        if let Some(problems) = field(field(&part, "ledger"), "problems").as_array() {
             let problems = problems.iter().filter_map(Value::as_str);
             books
                 .problems
@@ -53,7 +56,7 @@ pub(crate) fn read(parts: &[(String, String)], gateway: &str) -> Result<Books, S
         complete(links).map_err(|why| format!("the books of {date} are not complete: {why}"))?;
     }
     for (reference, order) in &bills {
-        if order["gateway"] == gateway {
+        if field(order, "gateway") == gateway {
             books.bills = books.bills.saturating_add(1);
             books.entries.append(
                 &mut entries(reference, order).map_err(|why| format!("{reference}: {why}"))?,
@@ -64,7 +67,7 @@ pub(crate) fn read(parts: &[(String, String)], gateway: &str) -> Result<Books, S
 }
 
 /// From the beginning of the day, part by part, to its end.
-fn complete(links: &[(Option<String>, Option<String>)]) -> Result<(), String> {
+fn complete(links: &[Link]) -> Result<(), String> {
     let known: BTreeMap<&Option<String>, &Option<String>> =
         links.iter().map(|(after, next)| (after, next)).collect();
     let mut visited = BTreeSet::new();
@@ -88,7 +91,7 @@ fn complete(links: &[(Option<String>, Option<String>)]) -> Result<(), String> {
 
 fn entries(reference: &str, order: &Value) -> Result<Vec<Ours>, String> {
     let mut found = Vec::new();
-    let captured = money(&order["captured"])?;
+    let captured = money(field(order, "captured"))?;
     if captured != Amount::default() {
         found.push(Ours {
             kind: Kind::Payment,
@@ -99,22 +102,26 @@ fn entries(reference: &str, order: &Value) -> Result<Vec<Ours>, String> {
             amount: captured,
         });
     }
-    for other in order["other_payments"].as_array().into_iter().flatten() {
-        if other["currency"] == "INR" {
+    for other in field(order, "other_payments")
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        if field(other, "currency") == "INR" {
             found.push(Ours {
                 kind: Kind::Payment,
                 state: State::Done,
                 reference: reference.to_owned(),
                 id: text_of(other, "payment_id"),
                 payment: None,
-                amount: money(&other["amount"])?,
+                amount: money(field(other, "amount"))?,
             });
         }
     }
-    for refund in order["refunds"].as_array().into_iter().flatten() {
+    for refund in field(order, "refunds").as_array().into_iter().flatten() {
         found.push(Ours {
             kind: Kind::Refund,
-            state: match refund["status"].as_str() {
+            state: match field(refund, "status").as_str() {
                 Some("processed") => State::Done,
                 Some("failed") => State::Failed,
                 Some("queued" | "pending" | "unknown") => State::OnItsWay,
@@ -128,19 +135,25 @@ fn entries(reference: &str, order: &Value) -> Result<Vec<Ours>, String> {
             reference: reference.to_owned(),
             id: text_of(refund, "gateway_refund_id"),
             payment: text_of(refund, "payment_id"),
-            amount: money(&refund["amount"])?,
+            amount: money(field(refund, "amount"))?,
         });
     }
     Ok(found)
 }
 
-fn text_of(value: &Value, field: &str) -> Option<String> {
-    value[field].as_str().map(str::to_owned)
+/// A field, or nothing.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
+fn text_of(value: &Value, name: &str) -> Option<String> {
+    field(value, name).as_str().map(str::to_owned)
 }
 
 /// `{"value": 50000, "offset": 100}`, in paise.
 fn money(value: &Value) -> Result<Amount, String> {
-    match (value["value"].as_i64(), value["offset"].as_i64()) {
+    let number = |name: &str| field(value, name).as_i64();
+    match (number("value"), number("offset")) {
         (Some(paise), Some(100)) => Ok(Amount(paise)),
         _ => Err(format!("{value} is not money")),
     }

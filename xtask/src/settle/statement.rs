@@ -179,8 +179,9 @@ fn from_csv(name: &str, text: &str, columns: &Columns) -> Result<Vec<(String, Ro
 
 fn from_json(name: &str, text: &str) -> Result<Vec<(String, Row)>, String> {
     let document: Value = serde_json::from_str(text).map_err(|why| format!("{name}: {why}"))?;
-    let items = document["items"]
-        .as_array()
+    let items = document
+        .get("items")
+        .and_then(Value::as_array)
         .ok_or_else(|| format!("{name} has no `items`"))?;
     let rows = items.iter().zip(1_usize..).map(|(item, number)| {
         let fields = item.as_object().into_iter().flatten();
