@@ -90,7 +90,7 @@ const WAYS: &[Way] = &[
         entrance: Entrance::Page("orderId"),
         makes: None,
         news: "txn.success",
-        refunds: ("update_txn", 0),
+        refunds: ("update_txn", 1),
         cancels: true,
     },
     native("zaakpay", zaakpay),
