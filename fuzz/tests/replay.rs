@@ -123,7 +123,7 @@ fn the_seeds_are_heard() {
         };
         let expected = matches!(
             sender.name.as_str(),
-            "razorpay" | "razorpay+native" | "zaakpay" | "billdesk" | "billdesk+jose"
+            "razorpay" | "razorpay+native" | "billdesk" | "billdesk+jose"
         );
         assert_eq!(
             payments(Trust::Proven) > 0,

@@ -278,7 +278,8 @@ impl Shop {
     /// A bill over 850 rupees with a reference of its own.
     pub(crate) fn bill(&self) -> Value {
         json!({
-            "reference_id": format!("T-{}", random(10).to_uppercase()),
+            // With letters in between: ten digits in a row would look like a phone number in a log.
+            "reference_id": format!("T-{}X{}", random(5), random(5)).to_uppercase(),
             "customer": {"phone": format!("+{}", self.phone), "name": "Pallavi"},
             "goods": "physical-goods",
             "items": [{
