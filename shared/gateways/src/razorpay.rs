@@ -1112,10 +1112,12 @@ fn refund_report(refund: &Value) -> Option<RefundReport> {
     })
 }
 
-/// Which refund of the shop it is. One made in the dashboard has a receipt of the merchant's own, or none.
+/// Which refund of the shop it is. One made in the dashboard has a receipt of the merchant's own, or none; its id is then a name that
+/// no refund of ours has, so that it is never taken for one of ours of the same amount.
 fn refund_name(refund: &Value) -> Option<String> {
     let note = refund.get("notes").and_then(|n| text(n, REFUND_NOTE));
     note.or_else(|| text(refund, "receipt"))
+        .or_else(|| text(refund, "id"))
 }
 
 /// The document a harmless question was answered with.

@@ -363,10 +363,10 @@ async fn confirm_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             }
         }
     }
-    if !open.is_empty() {
+    if tells_nothing_new(&order, hint, &open) {
         return Ok(());
     }
-    // None of ours is open: a dashboard's.
+    // None of ours: a dashboard's.
     match ask_about(deps.http, &order, ask, None, deps.clock.now()).await {
         Ok(found) => {
             let names = source_of(ask);
@@ -380,6 +380,21 @@ async fn confirm_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         }
         Err(error) => Err(ApplyError::Lookup(error)),
     }
+}
+
+/// A hint about a refund is about one of ours, which is gone after until it is final, or about one whose news is known already. Where
+/// the hint has no id, ours are asked about first.
+fn tells_nothing_new(order: &Order, hint: &RefundReport, open: &[String]) -> bool {
+    let Some(id) = &hint.id else {
+        return !open.is_empty();
+    };
+    let is_news = hint.status != RefundStatus::Pending;
+    order
+        .refunds
+        .list()
+        .iter()
+        .filter(|r| r.gateway_id.as_ref() == Some(id))
+        .any(|r| r.id.is_some() || r.state.is_final() || !is_news)
 }
 
 enum Loaded {
@@ -619,9 +634,8 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
             Due::Keep
         },
     };
-    let (order, new) = match deps.store.append(&key, &append).await? {
-        Appended::Done(order) => (order, true),
-        Appended::Duplicate(order) | Appended::Stale(order) => (order, false),
+    let order = match deps.store.append(&key, &append).await? {
+        Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => order,
         Appended::Missing | Appended::Alias(_) => {
             tracing::warn!(
                 order.tenant_id = %key.tenant, order.reference_id = %key.reference,
@@ -631,10 +645,10 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
         }
     };
     if let Some(code) = failed {
-        if new
-            && order
-                .message(&tag.message)
-                .is_some_and(|m| m.status == MessageStatus::Failed)
+        // Also when it came before: whoever stored it may have died before anybody was told.
+        if order
+            .message(&tag.message)
+            .is_some_and(|m| m.status == MessageStatus::Failed)
         {
             report_given_up(&order, &tag.message, &code);
         }

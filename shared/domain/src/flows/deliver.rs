@@ -211,20 +211,24 @@ async fn end_unfinished<S: OrderStore, H, C: Clock, R: Random>(
         again_at: more.then_some(now),
     };
     let once = Once::outcome(key, attempt);
-    let order = record(
-        deps.store,
-        &order,
-        once,
-        Recorded::new(now, channel.name(), event),
-    )
-    .await?;
-    if order
+    let recorded = Recorded::new(now, channel.name(), event);
+    warn_if_given_up(&order, key, &recorded);
+    let order = record(deps.store, &order, once, recorded).await?;
+    Ok(order)
+}
+
+/// The alarm comes before it is stored that a message is given up: who dies in between tries again and says it twice, not never.
+fn warn_if_given_up(order: &Order, key: &MessageKey, recorded: &Recorded) {
+    let Event::SendFailed { failure, .. } = &recorded.event else {
+        return;
+    };
+    let after = order.with(recorded.clone());
+    if after
         .message(key)
         .is_some_and(|m| m.status == MessageStatus::Failed)
     {
-        report_given_up(&order, key, "unfinished");
+        report_given_up(order, key, &failure.code);
     }
-    Ok(order)
 }
 
 fn claim(
@@ -519,17 +523,9 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
             (event, wait.map_or(Verdict::Done, Verdict::Again))
         }
     };
-    let code = match &event {
-        Event::SendFailed { failure, .. } => Some(failure.code.clone()),
-        _ => None,
-    };
-    let stored = record(
-        deps.store,
-        &order,
-        Once::outcome(key, number),
-        Recorded::new(now, channel.name(), event),
-    )
-    .await?;
+    let recorded = Recorded::new(now, channel.name(), event);
+    warn_if_given_up(&order, key, &recorded);
+    let stored = record(deps.store, &order, Once::outcome(key, number), recorded).await?;
     let after = stored.message(key);
     if after.is_some_and(|m| m.template_next) {
         return Ok(Attempted::OtherForm);
@@ -537,9 +533,6 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
     if after.is_some_and(|m| m.sms_next) {
         report_turned(&stored, key);
         return Ok(Attempted::OtherForm);
-    }
-    if let (Some(code), Some(MessageStatus::Failed)) = (code, after.map(|m| m.status)) {
-        report_given_up(&stored, key, &code);
     }
     // The provider's report can overtake an answer that is lost. Then nothing is left to wait for, and a task that waited would keep
     // the order's next message waiting behind it.
