@@ -24,6 +24,7 @@ mod procs;
 mod report;
 mod sandbox;
 mod settle;
+mod simulate;
 mod size;
 mod suite;
 mod tenants;
@@ -42,6 +43,7 @@ cargo xtask <verb>
   up       the same stack, and it stays until Ctrl-C
   watch    the functions under `cargo lambda watch`, rebuilt when a file changes
   test     every test there is
+  simulate the flows under any crash, loss, repetition and sequence, from a seed: more of what `test` does
   check    format, lints, dependencies, documentation
   size     size of each function as it is deployed, against xtask/size-limits.json
   bench    cold start against a bare function, memory, processor time per request
@@ -65,6 +67,13 @@ options of demo, up, watch, test and bench
 
 options of fuzz
   --seconds <n>            how long each target runs  (default: 20)
+
+options of simulate
+  --seeds <number>         random schedules           (default: 100000)
+  --from <seed>            the first of them          (default: 0)
+  --seed <seed>            this one only, with everything that happens in it
+  --case <name>            one of the exhaustive part, as a failure names it
+  --random                 without the exhaustive part
 
 Needs Rust, a C compiler and Python 3.10 or newer. Everything else is installed below target/, pinned by hash.";
 
@@ -96,6 +105,7 @@ fn run() -> Result<()> {
         Verb::Up => local::up(&procs, &options),
         Verb::Watch => watch::run(&procs, &options),
         Verb::Test => suite::run(&procs, &options),
+        Verb::Simulate => simulate::run(&procs, &options),
         Verb::Check => checks::run(&procs),
         Verb::Size => size::run(&procs),
         Verb::Bench => bench::run(&procs, &options),

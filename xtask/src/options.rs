@@ -11,6 +11,7 @@ pub(crate) enum Verb {
     Up,
     Watch,
     Test,
+    Simulate,
     Check,
     Size,
     Bench,
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) target: Option<String>,
     /// What `settle` is to compare.
     pub(crate) settle: Settle,
+    /// What `simulate` passes on.
+    pub(crate) simulation: Vec<String>,
 }
 
 impl Options {
@@ -48,6 +51,7 @@ impl Options {
             seconds: None,
             target: None,
             settle: Settle::default(),
+            simulation: Vec::new(),
         };
         let mut named = false;
         while let Some(arg) = parser.next().doing("arguments")? {
@@ -69,6 +73,18 @@ impl Options {
                 }
                 Value(word) if options.verb == Verb::Fuzz && options.target.is_none() => {
                     options.target = Some(word.string().doing("the target")?);
+                }
+                Long(name @ ("seeds" | "from" | "seed")) if options.verb == Verb::Simulate => {
+                    let name = format!("--{name}");
+                    let number: u64 = parser.value().doing(&name)?.parse().doing(&name)?;
+                    options.simulation.extend([name, number.to_string()]);
+                }
+                Long("case") if options.verb == Verb::Simulate => {
+                    let case = parser.value().doing("--case")?.string().doing("--case")?;
+                    options.simulation.extend(["--case".to_owned(), case]);
+                }
+                Long("random") if options.verb == Verb::Simulate => {
+                    options.simulation.push("--random".to_owned());
                 }
                 Value(word) if !named => {
                     named = true;
@@ -96,6 +112,7 @@ fn verb(word: &str) -> Result<Verb> {
         "up" => Verb::Up,
         "watch" => Verb::Watch,
         "test" => Verb::Test,
+        "simulate" => Verb::Simulate,
         "check" => Verb::Check,
         "size" => Verb::Size,
         "bench" => Verb::Bench,
@@ -147,6 +164,14 @@ mod tests {
         assert_eq!(options.target.as_deref(), Some("webhook_signed/payu"));
         assert!(parse(&["fuzz", "bill", "tag"]).is_err());
         assert!(parse(&["fuzz", "--seconds", "-1"]).is_err());
+    }
+
+    #[test]
+    fn a_simulation_has_options_of_its_own() {
+        let options = parse(&["simulate", "--seeds", "5", "--from=7"]).unwrap();
+        assert_eq!(options.simulation, ["--seeds", "5", "--from", "7"]);
+        assert!(parse(&["simulate", "--seeds", "many"]).is_err());
+        assert!(parse(&["test", "--seeds", "5"]).is_err());
     }
 
     #[test]

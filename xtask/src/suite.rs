@@ -13,6 +13,7 @@ use crate::local::Local;
 use crate::options::Options;
 use crate::procs::Procs;
 use crate::report;
+use crate::simulate;
 use crate::tools::{self, Set};
 
 /// The environment variable that tells the system tests where the description of the stack is.
@@ -34,6 +35,7 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
         template,
         checks::dependencies,
         checks::lints,
+        simulate::test,
     ] {
         failures.extend(check(procs).err());
     }

@@ -9,8 +9,11 @@
 )]
 
 pub mod builders;
+#[cfg(feature = "functions")]
 pub mod conformance;
+#[cfg(feature = "functions")]
 pub mod events;
+#[cfg(feature = "functions")]
 pub mod lambda;
 pub mod logs;
 pub mod memory;

@@ -1,0 +1,75 @@
+//! The use cases and the real connectors in a world in memory, under a scheduler that decides at every call what happens next.
+//!
+//! Every port call stops before its effect and after it. At each stop the scheduler may let the process go on, let another one go on,
+//! kill it, break the call, or let time pass; and vendors, customers, shops and the queue do what they do at any moment, in any sequence
+//! and as often as they like. All of it follows from a seed, so a run that ends badly is repeated exactly.
+//!
+//! After every step the invariants are checked, and after some quiet days everything must have come to a good end.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test: its sums are small, and a panic is an answer"
+)]
+
+mod check;
+pub mod exhaust;
+pub mod logs;
+mod process;
+pub mod rng;
+pub mod run;
+pub mod shop;
+mod vendors;
+pub mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use run::Run;
+use shop::Shop;
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was wrong.
+    pub violation: Option<String>,
+    /// What happened, if it was wanted.
+    pub trace: Vec<String>,
+    /// A hash of what happened, if it was wanted.
+    pub print: u64,
+    /// How often a process stopped.
+    pub stops: usize,
+}
+
+/// The run of a seed.
+#[must_use]
+pub fn run_seed(seed: u64, shops: &[Arc<Shop>], traced: bool) -> Outcome {
+    let index =
+        usize::try_from(rng::Rng::new(seed ^ 0x9e37).next() % 1024).unwrap_or(0) % shops.len();
+    judge(Run::new(seed, &shops[index], traced), Run::storm)
+}
+
+/// Lets a run happen; a panic is a violation like any other.
+pub fn judge(mut run: Run, act: impl FnOnce(&mut Run)) -> Outcome {
+    let world = run.world.clone();
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        act(&mut run);
+        run.stops
+    }));
+    world.with(|s| {
+        if let Err(panic) = &ended {
+            let words = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            s.wrong(|| format!("panic: {}", words.unwrap_or_default()));
+        }
+        Outcome {
+            violation: s.violation.take(),
+            trace: s.trace.take().unwrap_or_default(),
+            print: s.print,
+            stops: ended.unwrap_or(0),
+        }
+    })
+}
