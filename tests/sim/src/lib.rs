@@ -1,10 +1,4 @@
-//! The use cases and the real connectors in a world in memory, under a scheduler that decides at every call what happens next.
-//!
-//! Every port call stops before its effect and after it. At each stop the scheduler may let the process go on, let another one go on,
-//! kill it, break the call, or let time pass; and vendors, customers, shops and the queue do what they do at any moment, in any sequence
-//! and as often as they like. All of it follows from a seed, so a run that ends badly is repeated exactly.
-//!
-//! After every step the invariants are checked, and after some quiet days everything must have come to a good end.
+#![doc = include_str!("../README.md")]
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::expect_used,

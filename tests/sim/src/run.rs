@@ -955,7 +955,7 @@ impl Run {
                 .values()
                 .filter_map(|i| i.due)
                 .map(|due| round(due.get()).max(self.next_run));
-            let queued = s.queue.messages.iter().map(|m| m.visible);
+            let queued = s.queue.next_at().into_iter();
             let hooks = s.vendors.hooks.iter().map(|h| h.at);
             let late = s.late.iter().map(|(at, _)| *at);
             let refunds = s

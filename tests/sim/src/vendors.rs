@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chatbill_domain::event::Event;
 use chatbill_domain::http::{Answer, HttpCall, HttpReply, Method};
 use chatbill_domain::ids::OrderKey;
-use chatbill_domain::message::{Report, Tag};
+use chatbill_domain::message::{Progress, Report, Tag};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::webhook::RawWebhook;
 use serde_json::{Value, json};
@@ -699,19 +699,28 @@ fn check_sending(state: &mut State, tag: &Tag, sms: bool) {
         let failed = said(
             &|e| matches!(e, Event::Report { message, attempt: n, report: Report::Failed(_) } if *message == tag.message && *n == attempt),
         );
-        let known = said(&|e| match e {
-            Event::Sent {
-                message,
-                attempt: n,
-                ..
-            } => *message == tag.message && *n == attempt,
-            Event::Report {
-                message,
-                attempt: n,
-                report: Report::Progress(_),
-            } => *message == tag.message && *n == attempt,
-            _ => false,
-        });
+        // That it left the provider counts only until another try begins: it is no arrival.
+        let next = tried(attempt + 1).unwrap_or(this);
+        let known = item.events[..this]
+            .iter()
+            .enumerate()
+            .any(|(at, r)| match &r.event {
+                Event::Sent {
+                    message,
+                    attempt: n,
+                    ..
+                } => *message == tag.message && *n == attempt,
+                Event::Report {
+                    message,
+                    attempt: n,
+                    report: Report::Progress(progress),
+                } => {
+                    *message == tag.message
+                        && *n == attempt
+                        && (*progress > Progress::Sent || at < next)
+                }
+                _ => false,
+            });
         if failed {
             continue;
         }

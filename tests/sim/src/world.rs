@@ -518,13 +518,27 @@ impl Fifo {
     /// The first message of its group that nobody holds.
     pub(crate) fn next(&self, now: i64) -> Option<usize> {
         let first = |index: usize| {
-            let group = self.messages[index].task.key();
+            let group = &self.messages[index].task.reference_id;
             self.messages
                 .iter()
                 .take(index)
-                .all(|m| m.task.key() != group)
+                .all(|m| m.task.reference_id != *group)
         };
         (0..self.messages.len()).find(|i| self.messages[*i].visible <= now && first(*i))
+    }
+
+    /// When the next message can be handed out; those behind another one of their group wait for it.
+    pub(crate) fn next_at(&self) -> Option<i64> {
+        let mut groups = Vec::new();
+        let mut heads = Vec::new();
+        for message in &self.messages {
+            let group = (&message.task.tenant_id, &message.task.reference_id);
+            if !groups.contains(&group) {
+                groups.push(group);
+                heads.push(message.visible);
+            }
+        }
+        heads.into_iter().min()
     }
 
     /// A receipt that is not the latest one of its message does nothing, as in SQS.
