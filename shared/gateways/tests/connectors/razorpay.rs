@@ -577,13 +577,13 @@ fn a_lookup_tells_of_refunds_of_the_dashboard_too() {
         [
             (
                 "rfnd_FP8DDKxqJif6ca".to_owned(),
-                None,
+                Some("rfnd_FP8DDKxqJif6ca".to_owned()),
                 300_100,
                 RefundStatus::Processed
             ),
             (
                 "rfnd_FP8DRfu3ygfOaC".to_owned(),
-                None,
+                Some("rfnd_FP8DRfu3ygfOaC".to_owned()),
                 200_000,
                 RefundStatus::Processed
             ),
