@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chatbill_domain::event::Event;
 use chatbill_domain::http::{Answer, HttpCall, HttpReply, Method};
 use chatbill_domain::ids::OrderKey;
-use chatbill_domain::message::{Progress, Report, Tag};
+use chatbill_domain::message::{Form, Progress, Report, Tag};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::webhook::RawWebhook;
 use serde_json::{Value, json};
@@ -699,6 +699,15 @@ fn check_sending(state: &mut State, tag: &Tag, sms: bool) {
         let failed = said(
             &|e| matches!(e, Event::Report { message, attempt: n, report: Report::Failed(_) } if *message == tag.message && *n == attempt),
         );
+        let was_sms = tried(attempt).is_some_and(|at| {
+            matches!(
+                &item.events[at].event,
+                Event::Try {
+                    form: Form::Sms,
+                    ..
+                }
+            )
+        });
         // That it left the provider counts only until another try begins: it is no arrival.
         let next = tried(attempt + 1).unwrap_or(this);
         let known = item.events[..this]
@@ -729,7 +738,7 @@ fn check_sending(state: &mut State, tag: &Tag, sms: bool) {
                 "{tag} is sent although it was known that {} had been",
                 before.tag
             ));
-        } else if sms && !before.failed {
+        } else if sms && !before.failed && !was_sms {
             wrong = Some(format!(
                 "{tag} is sent by SMS although {} may have arrived",
                 before.tag
