@@ -1100,8 +1100,11 @@ impl Order {
     /// Refunds the gateway is to be asked about, or asked for again.
     pub fn refunds_due(&self, now: Millis) -> impl Iterator<Item = &Refund> {
         self.refunds.list().iter().filter(move |r| {
-            let last = Millis::new(now.get().saturating_sub(1));
-            refund_check(r, last).is_some_and(|at| at <= now)
+            // Whenever the order is looked at; how often that is stands in `refund_check`.
+            let slow = r.id.is_some()
+                && r.state == RefundState::Pending
+                && now.seconds_since(r.tried_at) > DAY;
+            slow || refund_check(r, now).is_some_and(|at| at <= now)
         })
     }
 

@@ -150,7 +150,15 @@ async fn claim_again<S: OrderStore + Contacts + Links, H, C: Clock, R: Random>(
     }
     if message.status == MessageStatus::Sending {
         // A try that never ended counts as one, or a message that kills its sender would be tried for ever.
+        let ended = message.attempts;
         order = end_unfinished(deps, channel, order, &task.message).await?;
+        if order
+            .message(&task.message)
+            .is_some_and(|m| m.attempts != ended)
+        {
+            // Another copy of this task ended it first and has begun the next try; two at once would send twice.
+            return Ok(Claim::Verdict(Verdict::Again(1)));
+        }
     }
     let Some(message) = order.message(&task.message) else {
         return Ok(Claim::Verdict(Verdict::Done));
