@@ -591,7 +591,7 @@ fn interleave(
         play(run, before);
         let ids = [begin(run, one), begin(run, two)];
         for id in ids {
-            run.to_next_effect(id);
+            run.run_to_next_effect(id);
         }
         loop {
             let alive = ids.map(|id| run.is_alive(id));
@@ -619,7 +619,7 @@ pub fn pairs(
     mut tell: impl FnMut(String, String, Outcome),
 ) -> usize {
     let mut count = 0;
-    for pair in 0..PAIRS.len() {
+    for (pair, (name, ..)) in PAIRS.iter().enumerate() {
         for (index, shop) in shops.iter().enumerate() {
             if (pair * shops.len() + index) % part.1 != part.0 {
                 continue;
@@ -630,7 +630,7 @@ pub fn pairs(
                 count += 1;
                 if outcome.violation.is_some() {
                     let bits: String = made.iter().map(|b| if *b { '1' } else { '0' }).collect();
-                    let words = format!("{}; shop {}", PAIRS[pair].0, shop.name);
+                    let words = format!("{name}; shop {}", shop.name);
                     tell(format!("pair.{pair}.{index}.{bits}"), words, outcome);
                 }
                 // The next one in sequence: the last choice that can still be made otherwise.

@@ -40,7 +40,7 @@ pub struct Outcome {
 #[must_use]
 pub fn run_seed(seed: u64, shops: &[Arc<Shop>], traced: bool) -> Outcome {
     let index =
-        usize::try_from(rng::Rng::new(seed ^ 0x9e37).next() % 1024).unwrap_or(0) % shops.len();
+        usize::try_from(rng::Rng::new(seed ^ 0x9e37).number() % 1024).unwrap_or(0) % shops.len();
     judge(Run::new(seed, &shops[index], traced), Run::storm)
 }
 

@@ -27,7 +27,7 @@ use crate::world::{Skewed, Stop, World};
 /// What a process was started for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Job {
-    Post(chatbill_domain::bill::Bill),
+    Post(Box<chatbill_domain::bill::Bill>),
     Hook(u32),
     Send {
         receipt: u64,
@@ -175,7 +175,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
                 &deps,
                 &shop.tenant,
                 gateway,
-                bill,
+                *bill,
                 "pos:pos-1",
                 "https://shop.example",
                 None,

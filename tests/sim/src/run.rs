@@ -499,7 +499,7 @@ impl Run {
     }
 
     /// Lets a process go on until it is about to do something that another one could get in front of.
-    pub(crate) fn to_next_effect(&mut self, id: u32) {
+    pub(crate) fn run_to_next_effect(&mut self, id: u32) {
         while let Some(index) = self.processes.iter().position(|p| p.id == id) {
             let waits = self.processes[index].stop.is_some_and(|stop| {
                 !stop.done && stop.label != "store.due" && stop.label != "sleep"
@@ -516,7 +516,7 @@ impl Run {
         if let Some(index) = self.processes.iter().position(|p| p.id == id) {
             self.step(index, Fate::Good);
         }
-        self.to_next_effect(id);
+        self.run_to_next_effect(id);
     }
 
     pub(crate) fn ask_back(&mut self, amount: Option<i64>, payment: Option<String>) -> u32 {
@@ -553,7 +553,7 @@ impl Run {
         };
         wanted.begun = true;
         let bill = wanted.bill.clone();
-        self.start(Job::Post(bill))
+        self.start(Job::Post(Box::new(bill)))
     }
 
     /// The customer pays, if there is anything to pay.

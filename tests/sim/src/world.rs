@@ -555,8 +555,8 @@ impl Queue for World {
                 s.queue.known.retain(|_, sent| now - *sent < DEDUPLICATION);
                 let id = task.deduplication();
                 s.note(|| format!("    {id}"));
-                if !s.queue.known.contains_key(&id) {
-                    s.queue.known.insert(id, now);
+                if let std::collections::btree_map::Entry::Vacant(free) = s.queue.known.entry(id) {
+                    free.insert(now);
                     s.queue.messages.push_back(Queued {
                         task: task.clone(),
                         visible: now,
