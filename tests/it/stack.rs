@@ -16,6 +16,7 @@ mod providers;
 mod receipts;
 mod reconciling;
 mod refusing;
+mod reporting;
 mod shop;
 mod tenants;
 mod turning;

@@ -234,7 +234,7 @@ impl Shop {
             document: json!({
                 "tenant_id": id, "display_name": "Test Stores",
                 "api_keys": [{
-                    "id": "pos-1", "sha256": hex::encode(Sha256::digest(&self.key)), "scopes": ["invoices", "refunds"],
+                    "id": "pos-1", "sha256": hex::encode(Sha256::digest(&self.key)), "scopes": ["invoices", "refunds", "reports"],
                 }],
                 "receipt_secrets": [secret(24)],
                 "channel": {

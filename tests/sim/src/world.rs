@@ -361,16 +361,20 @@ impl OrderStore for World {
         if let Some(reference) = left.alias_of {
             return Ok(Appended::Alias(reference));
         }
-        if left.order.is_none() {
+        let Some(order) = &left.order else {
             return Ok(Appended::Missing);
-        }
-        // The order appeared in between.
+        };
+        // The order appeared in between, and is due when what was planned or what these facts call for is.
+        let after = events
+            .iter()
+            .fold(order.clone(), |order, event| order.with(event.clone()));
+        let due = order.due.into_iter().chain(after.next_check(now)).min();
         let append = Append {
             once: Some(once.clone()),
             events: events.to_vec(),
             expect: None,
             at_most: None,
-            due: Due::At(now.plus_seconds(120)),
+            due: due.map_or(Due::Keep, Due::At),
         };
         self.append(key, &append).await
     }
