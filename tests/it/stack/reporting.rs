@@ -1,16 +1,15 @@
 //! The books of a day on the deployed stack.
 
-use chatbill_domain::time::{Day, Millis};
+use chatbill_domain::ports::Clock as _;
+use chatbill_domain::time::Day;
+use chatbill_runtime::system::SystemClock;
 use serde_json::json;
 
 use super::shop::Shop;
 
 /// Today in India; a run over midnight there asks again.
 fn today() -> String {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    Day::of(Millis::from_seconds(i64::try_from(now.as_secs()).unwrap())).to_string()
+    Day::of(SystemClock.now()).to_string()
 }
 
 #[test]
