@@ -14,7 +14,6 @@ use chatbill_domain::tenant::{Scope, Tenant};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
-use serde_json::Value;
 
 /// What the function works with.
 pub(crate) struct Ports<S, Q, T, H, C> {
@@ -132,7 +131,7 @@ fn wait(request: &Request) -> Result<u32, ApiError> {
 /// `{"status": "shipped", "description"?: "…"}`. WhatsApp shows the description; at most 120 characters.
 fn status_body(body: &[u8]) -> Result<(Fulfilment, Option<String>), ApiError> {
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
-    read(&document, |f| {
+    json::read(&document, "", |f| {
         let to = f.required("status").and_then(|_| {
             f.parsed("status", |text| match text.as_str() {
                 "processing" => Ok(Fulfilment::Processing),
@@ -146,6 +145,7 @@ fn status_body(body: &[u8]) -> Result<(Fulfilment, Option<String>), ApiError> {
         let description = f.text("description", 120);
         Some((to?, description))
     })
+    .map_err(ApiError::invalid)
 }
 
 /// `{}`, nothing, or `{"phone": "+91…"}`.
@@ -154,22 +154,12 @@ fn resend_body(body: &[u8]) -> Result<Option<Msisdn>, ApiError> {
         return Ok(None);
     }
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
-    read(&document, |f| {
+    json::read(&document, "", |f| {
         Some(f.parsed("phone", |text| {
             Msisdn::parse(text).map_err(|_| Msisdn::RULE)
         }))
     })
-}
-
-fn read<T>(
-    document: &Value,
-    fields: impl FnOnce(&mut json::Fields<'_>) -> Option<T>,
-) -> Result<T, ApiError> {
-    let mut faults: Vec<Fault> = Vec::new();
-    match json::object(document, "", &mut faults, fields) {
-        Some(value) if faults.is_empty() => Ok(value),
-        _ => Err(ApiError::invalid(faults)),
-    }
+    .map_err(ApiError::invalid)
 }
 
 fn no_such_order() -> ApiError {

@@ -130,7 +130,7 @@ fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
     let empty = body.iter().all(u8::is_ascii_whitespace);
     let body = if empty { b"{}" } else { body };
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
-    read(&document, |f| {
+    json::read(&document, "", |f| {
         let id = f.parsed("refund_id", |text| match ReferenceId::parse(text) {
             Ok(id) if id.as_str().starts_with(SEND_BACK_PREFIX) => {
                 Err("a name that does not begin with back-, which is for what the terms send back")
@@ -160,6 +160,7 @@ fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
         };
         Some((id, ask))
     })
+    .map_err(ApiError::invalid)
 }
 
 /// What a person decided.
@@ -171,7 +172,7 @@ enum Decision {
 /// `{"payment_id": "…", "decision": "accept" | "dismiss"}` or `{"refund_id": "…", "decision": "processed" | "failed"}`
 fn settle_body(body: &[u8]) -> Result<Decision, ApiError> {
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
-    read(&document, |f| {
+    json::read(&document, "", |f| {
         if f.value("refund_id").is_some() {
             let id = f.text("refund_id", 80);
             let processed = f.required("decision").and_then(|_| {
@@ -195,17 +196,7 @@ fn settle_body(body: &[u8]) -> Result<Decision, ApiError> {
         let (id, accept) = (id?, accept?);
         Some(Decision::Payment { id, accept })
     })
-}
-
-fn read<T>(
-    document: &serde_json::Value,
-    fields: impl FnOnce(&mut json::Fields<'_>) -> Option<T>,
-) -> Result<T, ApiError> {
-    let mut faults: Vec<Fault> = Vec::new();
-    match json::object(document, "", &mut faults, fields) {
-        Some(value) if faults.is_empty() => Ok(value),
-        _ => Err(ApiError::invalid(faults)),
-    }
+    .map_err(ApiError::invalid)
 }
 
 fn no_such_order() -> ApiError {

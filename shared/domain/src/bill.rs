@@ -262,12 +262,7 @@ const EXTRAS: [(&str, usize); 13] = [
 impl Bill {
     /// Reads a posted bill. `name` gives the reference when the bill has none.
     pub fn read(document: &Value, name: impl FnOnce() -> ReferenceId) -> Result<Self, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let bill = json::object(document, "", &mut faults, |f| read_bill(f, name));
-        match bill {
-            Some(bill) if faults.is_empty() => Ok(bill),
-            _ => Err(faults),
-        }
+        json::read(document, "", |f| read_bill(f, name))
     }
 
     /// Identifies the content: the same bill posted twice has the same hash, however its JSON was laid out.

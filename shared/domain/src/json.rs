@@ -287,6 +287,19 @@ pub fn object<'a, T>(
     }
 }
 
+/// Reads one object and nothing besides: the value, or every fault of it.
+pub fn read<'a, T>(
+    value: &'a Value,
+    pointer: impl Into<String>,
+    read: impl FnOnce(&mut Fields<'a>) -> Option<T>,
+) -> Result<T, Vec<Fault>> {
+    let mut faults = Vec::new();
+    match object(value, pointer, &mut faults, read) {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(faults),
+    }
+}
+
 /// Reads `{"value": n, "offset": 100}` inside an object that may have further fields.
 pub fn amount(fields: &mut Fields<'_>) -> Option<Paise> {
     let value = fields

@@ -107,13 +107,7 @@ impl Credentials {
         pointer: &str,
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
     ) -> Result<T, Vec<Fault>> {
-        let mut faults = Vec::new();
-        let document = Value::Object(self.0.clone());
-        let value = json::object(&document, pointer, &mut faults, read);
-        match value {
-            Some(value) if faults.is_empty() => Ok(value),
-            _ => Err(faults),
-        }
+        json::read(&Value::Object(self.0.clone()), pointer, read)
     }
 }
 
@@ -250,12 +244,7 @@ impl Tenant {
     /// Reads a tenant document. `local` allows plain http to this machine, as the local stage needs.
     pub fn read(text: &str, local: bool) -> Result<Self, Vec<Fault>> {
         let document = json::parse(text.as_bytes()).map_err(|fault| vec![fault])?;
-        let mut faults = Vec::new();
-        let tenant = json::object(&document, "", &mut faults, |f| read_tenant(f, local));
-        match tenant {
-            Some(tenant) if faults.is_empty() => Ok(tenant),
-            _ => Err(faults),
-        }
+        json::read(&document, "", |f| read_tenant(f, local))
     }
 
     /// The API key that was presented, if it is one of this tenant's. Compared by hash, in constant time.
