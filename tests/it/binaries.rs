@@ -9,12 +9,13 @@ use chatbill_testkit::lambda::{LambdaError, LambdaProcess};
 use serde_json::{Value, json};
 
 /// Every function with the variables that it needs besides stage, table and tenants.
-const FUNCTIONS: [(&str, &[&str]); 8] = [
+const FUNCTIONS: [(&str, &[&str]); 9] = [
     (
         "create-invoice",
         &["CHATBILL_QUEUE_URL", "CHATBILL_PUBLIC_URL_PARAMETER"],
     ),
-    ("order", &["CHATBILL_QUEUE_URL"]),
+    ("change", &["CHATBILL_QUEUE_URL"]),
+    ("order", &[]),
     ("pg-webhook", &["CHATBILL_QUEUE_URL"]),
     ("receipt", &[]),
     ("reconcile", &["CHATBILL_QUEUE_URL"]),
@@ -145,7 +146,7 @@ async fn all_variables_that_are_missing_are_named_in_one_error() {
 
 #[tokio::test]
 async fn who_shows_no_key_is_refused_without_asking_anybody() {
-    for name in ["create-invoice", "order", "refund", "report"] {
+    for name in ["change", "create-invoice", "order", "refund", "report"] {
         let function = start(name).await;
         let answer = function.invoke(&payload(name, "no-key")).await.unwrap();
         assert_eq!(status(&answer), 401, "{name}");
@@ -182,6 +183,7 @@ async fn without_aws_a_caller_is_told_to_come_again() {
     for (name, event) in [
         ("create-invoice", "ok"),
         ("order", "get"),
+        ("change", "status-shipped"),
         ("refund", "get"),
         ("report", "day"),
         ("pg-webhook", "razorpay-payment-captured"),

@@ -39,9 +39,10 @@ const WARM_UP: usize = 10;
 const TENANT: &str = "bench";
 const KEY: &str = "cb_bench_0123456789abcdef0123456789abcdef";
 const WEBHOOK_SECRET: &str = "bench-webhook-secret";
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "create-invoice",
     "order",
+    "change",
     "pg-webhook",
     "receipt",
     "refund",
@@ -147,6 +148,15 @@ impl Bench {
         let bills: Vec<Bill> = self.create().await;
         let get = |b: &Bill| api("GET", &format!("/invoices/{}", b.reference), None);
         self.measure("order", bills.iter().map(get).collect()).await;
+        let ship = |b: &Bill| {
+            api(
+                "POST",
+                &format!("/invoices/{}/status", b.reference),
+                Some(json!({"status": "processing"}).to_string()),
+            )
+        };
+        self.measure("change", bills.iter().map(ship).collect())
+            .await;
         self.measure(
             "receipt",
             bills

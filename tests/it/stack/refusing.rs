@@ -38,6 +38,7 @@ fn a_function_that_is_called_around_the_gateway_is_not_open() {
     for (resource, name) in [
         ("CreateInvoice", "create-invoice"),
         ("Order", "order"),
+        ("Change", "change"),
         ("Refund", "refund"),
     ] {
         let event = serde_json::from_str(&events::text(name, "no-key")).unwrap();

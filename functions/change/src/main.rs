@@ -1,0 +1,35 @@
+//! `POST /invoices/{reference_id}/status`, `POST …/resend`.
+//!
+//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel and lookup calls, the provider's payment lookup, SQS SendMessage, SSM GetParameter (cached).
+
+mod handler;
+
+use std::time::Duration;
+
+use chatbill_runtime::boot;
+use chatbill_runtime::http_client::HttpClient;
+use chatbill_runtime::settings::{Need, Settings};
+use chatbill_runtime::system::SystemClock;
+use chatbill_store::{DynamoOrders, SqsQueue, SsmTenants};
+use handler::{Ports, handle};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    boot::init();
+    let settings = Settings::read(&[Need::Queue])?;
+    let aws = chatbill_store::sdk_config()?;
+    let ports = Ports {
+        store: DynamoOrders::new(&aws, &settings.table),
+        queue: SqsQueue::new(&aws, &settings.queue_url),
+        tenants: SsmTenants::new(
+            &aws,
+            &settings.tenants_path,
+            settings.is_local(),
+            SystemClock,
+        ),
+        // Canceling takes up to four calls; they fit into the function's 29 seconds.
+        http: HttpClient::new(Duration::from_secs(6))?,
+        clock: SystemClock,
+    };
+    boot::run_api(|request| handle(&ports, request)).await
+}
