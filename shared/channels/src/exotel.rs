@@ -783,6 +783,7 @@ fn payment_signal(payment: &Value, status: &str, id: &str) -> Signal {
     };
     let amount = payment.get("amount").unwrap_or(&Value::Null);
     let report = PaymentReport {
+paid_in_full: None, fee: None, offer: None,
         status,
         payment_id: text(payment, id).unwrap_or_else(|| reference.to_string()),
         amount: native::paise(amount).unwrap_or(Paise::ZERO),

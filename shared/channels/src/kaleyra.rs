@@ -770,6 +770,7 @@ fn payment_signal(payment: &Value) -> Signal {
     };
     Signal::Payment {
         report: PaymentReport {
+paid_in_full: None, fee: None, offer: None,
             status,
             payment_id: text(payment, "transaction_id").unwrap_or_else(|| reference.to_string()),
             amount: Paise::ZERO,

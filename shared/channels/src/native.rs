@@ -103,6 +103,9 @@ pub(crate) fn transaction_report(
         .get("error")
         .filter(|_| status == AttemptStatus::Failed);
     Some(PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: text(transaction, "pg_transaction_id").or_else(|| text(transaction, "id"))?,
         amount: paise(amount)?,

@@ -260,6 +260,9 @@ mod tests {
         let payment = |trust| Signal::Payment {
             reference: reference.clone(),
             report: PaymentReport {
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 status: AttemptStatus::Captured,
                 payment_id: "1".into(),
                 amount: Paise::new(100).unwrap(),

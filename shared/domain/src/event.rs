@@ -250,12 +250,20 @@ impl Once {
             crate::payment::AttemptStatus::Authorized => "a",
             crate::payment::AttemptStatus::Captured => "c",
         };
-        // The amount is part of it: a report with another amount is another fact, and must be seen.
-        Self(format!(
-            "{}:{status}:{}",
-            report.payment_id,
-            report.amount.get()
-        ))
+        // The amount is part of it: a report with another amount is another fact, and must be seen. So is the word that a payment
+        // of another sum pays all that was asked for, with its fee and offer.
+        let amount = report.amount.get();
+        let mut name = format!("{}:{status}:{amount}", report.payment_id);
+        for (letter, told) in [
+            ('l', report.paid_in_full),
+            ('f', report.fee),
+            ('o', report.offer),
+        ] {
+            if let Some(told) = told {
+                name.push_str(&format!(":{letter}{}", told.get()));
+            }
+        }
+        Self(name)
     }
 
     /// For an ask to refund: one name, one refund.
@@ -367,6 +375,9 @@ mod tests {
                 detail: "no".to_owned(),
             },
             Event::Payment(PaymentReport {
+                paid_in_full: Some(Paise::new(84_000).unwrap()),
+                fee: Some(Paise::new(1_003).unwrap()),
+                offer: Some(Paise::new(3).unwrap()),
                 status: AttemptStatus::Failed,
                 payment_id: "pay_1".to_owned(),
                 amount: Paise::new(85_000).unwrap(),

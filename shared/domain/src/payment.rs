@@ -122,6 +122,9 @@ pub enum AttemptStatus {
 }
 
 /// One report about one attempt, from a verified webhook or a lookup.
+///
+/// What the gateway took from the customer may differ from what we asked for: a fee the customer bears is on top, an offer of the
+/// gateway is taken off. Then `amount = paid_in_full + fee - offer`, as far as the gateway tells of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentReport {
     /// State of the attempt.
@@ -130,7 +133,7 @@ pub struct PaymentReport {
     /// The gateway's id of the payment; attempts are told apart by it.
     #[serde(rename = "p")]
     pub payment_id: String,
-    /// The amount the gateway speaks of.
+    /// What the gateway took from the customer, fee and offer included.
     #[serde(rename = "a")]
     pub amount: Paise,
     /// ISO 4217 code.
@@ -145,6 +148,40 @@ pub struct PaymentReport {
     /// The gateway's time of the payment; decides whether money came late.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Millis>,
+    /// What we asked for, where the gateway itself says that this payment pays all of it although `amount` is another sum. `None`
+    /// where `amount` says it all: the common case has one fact, whichever webhook tells of it.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub paid_in_full: Option<Paise>,
+    /// Part of `amount`: the gateway's fee, on top of what we asked for, because the customer bears it.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<Paise>,
+    /// Not part of `amount`: what an offer of the gateway took off what we asked for.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Paise>,
+}
+
+impl PaymentReport {
+    /// This report, knowing that the gateway calls `asked` paid in full by it.
+    #[must_use]
+    pub fn paying(self, asked: Paise) -> Self {
+        Self {
+            paid_in_full: (asked != self.amount).then_some(asked),
+            ..self
+        }
+    }
+
+    /// Whether this report has everything that `other` tells.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let has = |mine: Option<Paise>, theirs: Option<Paise>| theirs.is_none() || mine == theirs;
+        self.payment_id == other.payment_id
+            && self.status == other.status
+            && self.amount == other.amount
+            && self.currency == other.currency
+            && has(self.paid_in_full, other.paid_in_full)
+            && has(self.fee, other.fee)
+            && has(self.offer, other.offer)
+    }
 }
 
 /// Why a gateway closed a link.

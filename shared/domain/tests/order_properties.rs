@@ -99,6 +99,9 @@ fn order(late: LatePayment, events: Vec<Event>) -> Order {
 
 fn report(status: AttemptStatus, id: &str, amount: i64, currency: &str) -> Event {
     Event::Payment(PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: id.into(),
         amount: paise(amount),

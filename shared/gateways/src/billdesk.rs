@@ -1078,6 +1078,7 @@ impl Transaction {
         Some(Self {
             order: text_of(document, "orderid")?,
             report: PaymentReport {
+paid_in_full: None, fee: None, offer: None,
                 status,
                 payment_id: text_of(document, "transactionid")?,
                 // `charge_amount` has the customer's surcharge on top; the bill is `amount`.

@@ -965,6 +965,7 @@ fn attempts(document: &Value, asked: Option<Paise>) -> Option<Vec<PaymentReport>
         let status = attempt_status(&text(row, "status")?, None);
         match row.get("transactionId").and_then(id) {
             Some(payment_id) => found.push(PaymentReport {
+paid_in_full: None, fee: None, offer: None,
                 status,
                 payment_id,
                 amount: asked?,
@@ -1013,6 +1014,7 @@ fn report(entry: &Value) -> Option<PaymentReport> {
     let unmapped = text(entry, "unmappedstatus");
     let status = attempt_status(&text(entry, "status")?, unmapped.as_deref());
     Some(PaymentReport {
+paid_in_full: None, fee: None, offer: None,
         status,
         payment_id: id(entry.get("mihpayid")?)?,
         amount: money(
@@ -1368,6 +1370,7 @@ impl Payu {
         let status = attempt_status(status, form.text("unmappedstatus"));
         let payment_id = form.text("mihpayid").map(Value::from);
         let report = PaymentReport {
+paid_in_full: None, fee: None, offer: None,
             status,
             payment_id: payment_id
                 .as_ref()

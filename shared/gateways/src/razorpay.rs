@@ -834,6 +834,7 @@ impl Link {
             .iter()
             .filter_map(|payment| {
                 Some(PaymentReport {
+paid_in_full: None, fee: None, offer: None,
                     status: attempt_status(payment, &text(payment, "status")?),
                     payment_id: text(payment, "payment_id")?,
                     amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
@@ -1228,6 +1229,7 @@ fn report(payment: &Value, status: AttemptStatus) -> Option<PaymentReport> {
             .find(|reason| reason != "NA")
     };
     Some(PaymentReport {
+paid_in_full: None, fee: None, offer: None,
         status,
         payment_id: text(payment, "id")?,
         amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,

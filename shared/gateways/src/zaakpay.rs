@@ -602,6 +602,7 @@ impl Shown {
     fn report(&self, status: AttemptStatus) -> Option<PaymentReport> {
         let instrument = self.document.get("paymentInstrument");
         Some(PaymentReport {
+paid_in_full: None, fee: None, offer: None,
             status,
             payment_id: self.txn_id()?,
             amount: paise(self.detail("amount")?)?,
@@ -1148,6 +1149,7 @@ fn transaction(txn: &Value) -> Option<Signal> {
     Some(Signal::Payment {
         reference,
         report: PaymentReport {
+paid_in_full: None, fee: None, offer: None,
             status,
             // No transaction is called like an order, so a hint without an id is taken for none that is known.
             payment_id: id.unwrap_or(named),
@@ -1200,6 +1202,7 @@ fn returned(fields: &[(String, Vec<u8>)]) -> Result<Vec<Signal>, Unreadable> {
         Some(Signal::Payment {
             reference: ReferenceId::parse(named.as_str()).ok()?,
             report: PaymentReport {
+paid_in_full: None, fee: None, offer: None,
                 status: if is_paid {
                     AttemptStatus::Captured
                 } else {

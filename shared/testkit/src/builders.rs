@@ -173,6 +173,9 @@ pub fn order_after(events: Vec<Event>) -> Order {
 #[must_use]
 pub fn report(status: AttemptStatus, payment_id: &str, paise: i64) -> PaymentReport {
     PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: payment_id.to_owned(),
         amount: Paise::new(paise).unwrap_or_else(|error| panic!("{paise} paise: {error}")),

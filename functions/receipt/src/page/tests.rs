@@ -96,6 +96,9 @@ fn started() -> Event {
 
 fn payment(id: &str, status: AttemptStatus, paise: i64) -> Event {
     Event::Payment(PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: id.into(),
         amount: Paise::new(paise).unwrap(),

@@ -58,6 +58,9 @@ fn captured(payment_id: &str, paise: i64) -> Event {
 
 fn foreign(payment_id: &str) -> Event {
     Event::Payment(PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         currency: "USD".to_owned(),
         ..payment(AttemptStatus::Captured, payment_id, 85_000)
     })

@@ -583,7 +583,7 @@ pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
 fn is_known(order: &Order, event: &Event) -> bool {
     match event {
         Event::Payment(report) => order.events.iter().any(|r| match &r.event {
-            Event::Payment(known) => same_fact(known, report),
+            Event::Payment(known) => known.covers(report),
             _ => false,
         }),
         Event::Closed { .. } => !order.payment_status().is_open(),
@@ -598,10 +598,6 @@ fn is_known(order: &Order, event: &Event) -> bool {
         }),
         _ => false,
     }
-}
-
-fn same_fact(a: &PaymentReport, b: &PaymentReport) -> bool {
-    a.payment_id == b.payment_id && a.status == b.status && a.amount == b.amount
 }
 
 async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(

@@ -130,6 +130,9 @@ fn status(code: &str) -> Value {
 
 fn report(status: AttemptStatus) -> PaymentReport {
     PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: "X7890477676443".into(),
         amount: Paise::new(85_000).unwrap(),

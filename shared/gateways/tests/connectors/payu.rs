@@ -248,6 +248,9 @@ fn checked(changes: &Value) -> Answer {
 /// The payment of the vendor's sample.
 fn paid(paise: i64) -> PaymentReport {
     PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status: AttemptStatus::Captured,
         payment_id: "403993715530075847".into(),
         amount: Paise::new(paise).unwrap(),
@@ -767,6 +770,9 @@ fn a_lookup_asks_the_link_and_then_each_payment() {
         (
             json!({"amt": "850.00", "unmappedstatus": "auth"}),
             PaymentReport {
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 status: AttemptStatus::Authorized,
                 ..paid(85_000)
             },
@@ -774,6 +780,9 @@ fn a_lookup_asks_the_link_and_then_each_payment() {
         (
             json!({"status": "failure", "unmappedstatus": "autoRefund", "error_code": "E1602"}),
             PaymentReport {
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 status: AttemptStatus::Failed,
                 error: Some("E1602".into()),
                 ..paid(1_000)
@@ -885,6 +894,9 @@ fn a_native_payment_is_looked_for_under_its_message() {
     assert_eq!(
         found.unwrap().reports,
         [PaymentReport {
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status: AttemptStatus::Failed,
             payment_id: "21820644083".into(),
             amount: Paise::new(100).unwrap(),
@@ -1361,6 +1373,9 @@ fn decoded(body: &[u8]) -> Vec<u8> {
 fn a_payment_is_a_reason_to_ask() {
     let g = gateway();
     let report = PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status: AttemptStatus::Captured,
         payment_id: "403993715530000001".into(),
         amount: Paise::new(85_000).unwrap(),
@@ -1414,6 +1429,9 @@ fn a_payment_is_a_reason_to_ask() {
         (vec![("status", "cancelled")], AttemptStatus::Pending, None),
     ] {
         let expected = PaymentReport {
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status,
             error: error.map(str::to_owned),
             ..report.clone()

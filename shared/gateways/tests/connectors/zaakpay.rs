@@ -218,6 +218,9 @@ fn body(status: u16, body: &[u8]) -> Answer {
 
 fn captured() -> PaymentReport {
     PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status: AttemptStatus::Captured,
         payment_id: TXN.to_owned(),
         amount: Paise::new(85_000).unwrap(),
@@ -660,6 +663,9 @@ fn txns(txns: &[Value]) -> RawWebhook {
 #[test]
 fn the_printed_webhooks_are_read() {
     let report = PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         amount: Paise::new(850).unwrap(),
         at: Some(Millis::from_seconds(1_632_482_380)),
         ..captured()
@@ -696,6 +702,9 @@ fn the_printed_webhooks_are_read() {
         [Signal::Payment {
             reference: reference("ZPLive1625124227854"),
             report: PaymentReport {
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 payment_id: "ZPLive1625124227854".to_owned(),
                 amount: Paise::new(1000).unwrap(),
                 method: None,
@@ -721,6 +730,9 @@ fn what_comes_back_by_the_browser_is_a_hint() {
         [Signal::Payment {
             reference: reference("INV20250001x1"),
             report: PaymentReport {
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 payment_id: "ZP5b5ffe4b04f99".to_owned(),
                 amount: Paise::new(50_000).unwrap(),
                 method: Some("upi".to_owned()),
@@ -1092,6 +1104,9 @@ fn refunds_are_found_along_with_the_payment() {
     assert_eq!(
         all.reports,
         [PaymentReport {
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             at: Some(NOW.plus_seconds(60)),
             ..captured()
         }]
