@@ -414,6 +414,8 @@ fn what_an_alarm_should_know_of_is_counted_in_the_log_of_every_function_that_can
         ("ReconcileLogs", "order_held"),
         ("SendStatusLogs", "message_given_up"),
         ("PgWebhookLogs", "message_given_up"),
+        ("RefundLogs", "refund_not_now"),
+        ("ReconcileLogs", "refund_not_now"),
         ("ReconcileLogs", "tenant_broken"),
         ("SendStatusLogs", "tenant_broken"),
         ("CreateInvoiceLogs", "tenant_broken"),

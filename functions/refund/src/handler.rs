@@ -102,9 +102,13 @@ where
     let Some(refund) = order.refunds.find(&id) else {
         return Err(ApiError::internal(format!("{key}: a refund vanished")));
     };
-    // 202: it is taken down and will be seen through, but the gateway has not said yes.
+    // 202: it is taken down and will be seen through, but the gateway has not said yes. What waits for the shop alone is settled.
     let status = match refund.state {
-        RefundState::Asking | RefundState::Waiting | RefundState::Unknown => StatusCode::ACCEPTED,
+        RefundState::Asking | RefundState::Waiting | RefundState::Unknown
+            if refund.obstacle().is_none() =>
+        {
+            StatusCode::ACCEPTED
+        }
         _ if new => StatusCode::CREATED,
         _ => StatusCode::OK,
     };

@@ -17,7 +17,7 @@ use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
@@ -612,6 +612,13 @@ fn given_back(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, 
     let document = reply
         .json()
         .ok_or_else(|| unknown(&format!("HTTP status {}", reply.status)))?;
+    // Kaleyra passes on what the gateway says; no code is listed for it.
+    if let Some(obstacle) = Obstacle::told_by(&words(&document)).filter(|_| is_error(&document) && document.get("id").is_none()) {
+        return Err(CallError::NotNow {
+            obstacle,
+            reason: words(&document),
+        });
+    }
     match status_of(reply, &document) {
         200..=299 if !is_error(&document) => {}
         // A refusal with the status of a success.

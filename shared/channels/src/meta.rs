@@ -16,7 +16,7 @@
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks, Wish};
 use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure,
@@ -1050,6 +1050,13 @@ fn refunded(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, Ca
     }
     let code = error.and_then(|e| whole(e.get("code")?));
     let said = error.map(words).unwrap_or_default();
+    // Meta lists no code for it, and which of its texts repeats the gateway's words is not said either.
+    if let Some(obstacle) = error.and_then(|e| Obstacle::told_by(&e.to_string())) {
+        return Err(CallError::NotNow {
+            obstacle,
+            reason: said,
+        });
+    }
     match code.and_then(remedy) {
         // Turned away at the door: nothing was done.
         Some(Remedy::Throttled(_) | Remedy::RetryPair) => {

@@ -152,6 +152,10 @@ pub enum Event {
         /// The gateway's code and words.
         #[serde(rename = "x")]
         error: String,
+        /// What the merchant has to put right before it can succeed: [`crate::http::Obstacle`]. A text, so that the word of a later
+        /// build does not make the order unreadable here.
+        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+        obstacle: Option<String>,
     },
     /// A report about a refund.
     Refund {
@@ -435,8 +439,9 @@ mod tests {
             },
             Event::RefundEnded {
                 id: "r-1".to_owned(),
-                outcome: RefundOutcome::Unknown,
-                error: "lost".to_owned(),
+                outcome: RefundOutcome::Later,
+                error: "insufficient_balance: no".to_owned(),
+                obstacle: Some("insufficient_balance".to_owned()),
             },
             Event::Refund {
                 id: Some("r-1".to_owned()),

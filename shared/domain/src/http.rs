@@ -150,6 +150,15 @@ pub enum CallError {
         /// The vendor's own wish, seconds.
         retry_after: Option<u32>,
     },
+    /// The vendor understood, certainly did nothing, and will do it once the merchant has put something right there. The same
+    /// request is made again later, under the same name.
+    #[error("not now ({}): {reason}", .obstacle.as_str())]
+    NotNow {
+        /// What stands in the way.
+        obstacle: Obstacle,
+        /// The vendor's words.
+        reason: String,
+    },
     /// The vendor understood and said no. Asking again with the same content is pointless.
     #[error("refused ({code}): {reason}")]
     Rejected {
@@ -167,6 +176,52 @@ pub enum CallError {
     /// The vendor does not offer this.
     #[error("not offered: {0}")]
     Unsupported(&'static str),
+}
+
+/// What the merchant has to put right at the vendor before a call can succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The merchant's balance at the gateway does not cover the refund.
+    InsufficientBalance,
+}
+
+impl Obstacle {
+    /// The code in the API, in the log and in what is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InsufficientBalance => "insufficient_balance",
+        }
+    }
+
+    /// What a refusal's words say is in the way. Gateways have no code of their own for it, or several, and each has more than one
+    /// wording; what they have in common is that money of the merchant is short.
+    #[must_use]
+    pub fn told_by(words: &str) -> Option<Self> {
+        const SHORT: [&str; 12] = [
+            "insufficient",
+            "not enough",
+            "not have enough",
+            "n't have enough",
+            "not sufficient",
+            "not have sufficient",
+            "n't have sufficient",
+            "low balance",
+            "balance is low",
+            "too low",
+            "negative balance",
+            "balance is negative",
+        ];
+        const MONEY: [&str; 3] = ["balance", "fund", "credits"];
+        // `insufficient_account_balance` and "insufficient  balance" are the same words; and every refund has "fund" in its name.
+        let words = words
+            .to_ascii_lowercase()
+            .replace(['_', '-'], " ")
+            .replace("refund", "");
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let has = |list: &[&str]| list.iter().any(|word| words.contains(word));
+        (has(&SHORT) && has(&MONEY)).then_some(Self::InsufficientBalance)
+    }
 }
 
 /// A conversation may take at most this many calls; more is a bug in a connector.
@@ -187,6 +242,45 @@ pub async fn converse<T, H: crate::ports::HttpSend>(
                     reason: format!("{} went on without end", call.label),
                 });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_balance_is_known_by_its_words() {
+        for words in [
+            // Field report B18.
+            "Your account does not have enough balance to carry out the refund operation.",
+            "Your account does not have enough credits to carry out the refund operation.",
+            "Insufficient balance",
+            "INSUFFICIENT_FUNDS: refund not possible",
+            "insufficient_account_balance",
+            "You don't have sufficient balance for this refund",
+            "Not enough  funds in the settlement account",
+            "Refund failed due to low balance",
+            "The merchant's balance is too low",
+            "Merchant has a negative balance",
+        ] {
+            assert_eq!(
+                Obstacle::told_by(words),
+                Some(Obstacle::InsufficientBalance),
+                "{words}"
+            );
+        }
+        for words in [
+            "",
+            "The refund amount provided is greater than amount captured",
+            "The payment has been fully refunded already",
+            "Insufficient permissions to refund this payment",
+            "not enough parameters for a refund",
+            "The amount is too low, refunds begin at INR 1.00",
+            "The refund amount exceeds the payment's remaining balance",
+        ] {
+            assert_eq!(Obstacle::told_by(words), None, "{words}");
         }
     }
 }

@@ -737,7 +737,12 @@ impl Order {
                 }
             }
             Event::RefundTried { id, attempt } => self.refunds.tried(id, *attempt, at),
-            Event::RefundEnded { id, outcome, error } => {
+            Event::RefundEnded {
+                id,
+                outcome,
+                error,
+                obstacle,
+            } => {
                 let state = match outcome {
                     RefundOutcome::Refused | RefundOutcome::Dismissed => RefundState::Failed,
                     RefundOutcome::Later => RefundState::Waiting,
@@ -747,7 +752,8 @@ impl Order {
                 if *outcome == RefundOutcome::Dismissed {
                     self.refunds.dismiss(id, error, at);
                 } else {
-                    self.refunds.ended(id, state, error, at);
+                    self.refunds
+                        .ended(id, state, error, obstacle.as_deref(), at);
                 }
                 if refused {
                     self.not_sent_back(id, at);

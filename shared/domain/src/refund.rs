@@ -108,6 +108,8 @@ pub struct Refund {
     pub error: Option<String>,
     /// Which one of those that went back, from 1; names the message that tells of it.
     pub number: Option<u32>,
+    /// What the merchant has to put right at the gateway before it takes it.
+    pub obstacle: Option<String>,
 }
 
 impl Refund {
@@ -115,6 +117,24 @@ impl Refund {
     #[must_use]
     pub const fn counts(&self) -> bool {
         !matches!(self.state, RefundState::Failed)
+    }
+
+    /// What stands in its way, while something does.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&str> {
+        match self.state {
+            RefundState::Asking | RefundState::Waiting => self.obstacle.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The word in the API. One that the gateway takes as soon as the merchant has put something right there is on its way.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match self.obstacle() {
+            Some(_) => RefundState::Pending.as_str(),
+            None => self.state.as_str(),
+        }
     }
 }
 
@@ -213,6 +233,7 @@ impl Refunds {
             bank_reference: None,
             error: None,
             number: None,
+            obstacle: None,
         });
     }
 
@@ -230,13 +251,21 @@ impl Refunds {
     }
 
     /// How an ask ended that the gateway did not take: refused for good, not now, or nobody knows.
-    pub(crate) fn ended(&mut self, id: &str, state: RefundState, error: &str, at: Millis) {
+    pub(crate) fn ended(
+        &mut self,
+        id: &str,
+        state: RefundState,
+        error: &str,
+        obstacle: Option<&str>,
+        at: Millis,
+    ) {
         // A webhook may have told the truth meanwhile.
         if let Some(r) = self.find_mut(id)
             && r.state == RefundState::Asking
         {
             r.state = state;
             r.error = Some(error.to_owned());
+            r.obstacle = obstacle.map(str::to_owned);
             if state.is_final() {
                 r.done_at = Some(at);
             }
@@ -291,6 +320,7 @@ impl Refunds {
                 bank_reference: None,
                 error: None,
                 number: None,
+                obstacle: None,
             });
             self.list.len().saturating_sub(1)
         });

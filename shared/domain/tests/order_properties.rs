@@ -890,8 +890,8 @@ proptest! {
                 0 | 1 => ask(ids[which], Some(known)),
                 2 => refund(Some(ids[which]), Some(gateway[which]), None, RefundStatus::Pending, known),
                 3 => refund(None, Some(gateway[which]), Some(ids[which]), RefundStatus::Processed, known),
-                4 => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Refused, error: "no".into() },
-                _ => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Unknown, error: "lost".into() },
+                4 => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Refused, error: "no".into(), obstacle: None },
+                _ => Event::RefundEnded { id: ids[which].into(), outcome: RefundOutcome::Unknown, error: "lost".into(), obstacle: None },
             });
         }
         let first = paid(events.clone());
@@ -983,6 +983,7 @@ fn what_cannot_be_sent_back_is_held() {
             id: "back-p".into(),
             outcome: RefundOutcome::Refused,
             error: "no".into(),
+            obstacle: None,
         },
     ]);
     let order = order(LatePayment::Refund, events);
@@ -1004,6 +1005,7 @@ fn a_refund_that_waits_is_looked_at_less_and_less_often() {
             id: "a".into(),
             outcome: RefundOutcome::Later,
             error: "busy".into(),
+            obstacle: None,
         });
         let order = paid(events);
         let refund = order.refunds.find("a").unwrap().clone();

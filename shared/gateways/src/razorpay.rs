@@ -28,7 +28,9 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Step};
+use chatbill_domain::http::{
+    Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Obstacle, Step,
+};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -1066,6 +1068,13 @@ fn refunded(answer: &Answer, request: &RefundRequest) -> Refunding {
         code: code.to_owned(),
         reason: reason.clone(),
     };
+    // What is short of balance today works another day, under the same key.
+    if let (CallError::Rejected { .. }, Some(obstacle)) = (&error, not_now(reply, reason)) {
+        return Refunding::Failed(CallError::NotNow {
+            obstacle,
+            reason: reason.clone(),
+        });
+    }
     if reply.status != 400 {
         return Refunding::Failed(error);
     }
@@ -1082,6 +1091,26 @@ fn refunded(answer: &Answer, request: &RefundRequest) -> Refunding {
     } else {
         Refunding::Failed(error)
     }
+}
+
+/// Merchants report two answers for a balance that does not cover the refund: "Your account does not have enough balance to carry out
+/// the refund operation.", and now and then no more than "invalid request sent". Both worked a day later.
+fn not_now(reply: &HttpReply, reason: &str) -> Option<Obstacle> {
+    let error = reply.json().and_then(|mut body| body.get_mut("error").map(Value::take));
+    let told = |name: &str| error.as_ref().and_then(|error| text(error, name));
+    let by_reason = || told("reason").as_deref().and_then(Obstacle::told_by);
+    // With a field or a reason of its own it says which part of the request is invalid.
+    let says_nothing = || {
+        let bare = reason
+            .trim_end_matches('.')
+            .trim()
+            .to_ascii_lowercase();
+        matches!(bare.as_str(), "invalid request" | "invalid request sent")
+            && told("field").is_none()
+    };
+    Obstacle::told_by(reason)
+        .or_else(by_reason)
+        .or_else(|| says_nothing().then_some(Obstacle::InsufficientBalance))
 }
 
 /// A refund entity as a report ("Refunds", entity: `amount` in paise, `created_at` in seconds). Why one failed is not said.

@@ -247,6 +247,7 @@ async fn a_refund_whose_answer_was_lost_is_found_by_asking() {
             id: "a".to_owned(),
             outcome: RefundOutcome::Unknown,
             error: "unknown: time-out".to_owned(),
+            obstacle: None,
         },
     ];
     let world = settled(LatePayment::Hold, events).await;

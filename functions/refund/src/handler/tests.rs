@@ -262,6 +262,50 @@ async fn a_refused_refund_frees_its_money_and_says_why_each_time() {
     assert_eq!(ask(&world, json!({"refund_id": "b"})).await.0, 201);
 }
 
+/// Field report B18: the same refund works a day later.
+fn low_balance() -> Value {
+    json!({"error": {"code": "BAD_REQUEST_ERROR",
+        "description": "Your account does not have enough balance to carry out the refund operation."}})
+}
+
+#[tokio::test]
+async fn a_refund_short_of_balance_is_pending_with_its_reason() {
+    let (logs, _guard) = Logs::capture();
+    let world = paid().await;
+    world.http.reply(CALL, 400, &low_balance());
+    let wanted =
+        json!({"refund_id": "a", "amount": {"value": 10_000, "offset": 100}, "reason": "torn bag"});
+    let (status, first) = ask(&world, wanted.clone()).await;
+    assert_eq!(status, 201, "{first}");
+    assert_eq!(first["status"], "pending");
+    assert_eq!(first["reason"], "insufficient_balance");
+    assert_eq!(order(&world).refunding_amount().get(), 10_000);
+    let told =
+        |line: &&String| line.contains("refund_not_now") && line.contains("insufficient_balance");
+    assert_eq!(logs.lines().iter().filter(told).count(), 1);
+
+    // Asked at once again, it is the same refund, and the gateway is left alone.
+    assert_eq!(ask(&world, wanted.clone()).await, (200, first));
+    assert_eq!(world.http.calls().len(), 1);
+
+    // Topped up: the same refund under the same token, and the shop's own reason is back.
+    world.clock.advance(61);
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 10_000, "processed"));
+    let (status, done) = ask(&world, wanted).await;
+    assert_eq!((status, &done["status"]), (200, &json!("processed")));
+    assert_eq!(done["reason"], "torn bag");
+    let keys: Vec<_> = world
+        .http
+        .calls()
+        .iter()
+        .map(|c| format!("{:?}", c.headers))
+        .collect();
+    assert_eq!((keys.len(), &keys[0]), (2, &keys[1]));
+    assert_eq!(order(&world).refunded_amount().get(), 10_000);
+}
+
 #[tokio::test]
 async fn a_cut_line_loses_no_refund_and_makes_none_twice() {
     for at in 0..4 {

@@ -2,7 +2,7 @@
 
 use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, Remedy, Report,
@@ -444,8 +444,37 @@ fn a_refund_s_answer_is_read() {
             "{answer:?}: {result:?}"
         );
     }
+    // The gateway's words for a balance that does not cover it, as in field report B18: nothing was done, and another day it will be.
+    let short = "Your account does not have enough balance to carry out the refund operation.";
+    for answer in [
+        reply(
+            400,
+            &json!({"code": "WA400", "message": short, "data": [], "error": {}}),
+        ),
+        reply(
+            200,
+            &json!({"code": "WA400", "error": {"refund": "insufficient balance"}}),
+        ),
+        reply(500, &json!({"code": "WA500", "message": short})),
+    ] {
+        let result = answered(answer.clone());
+        assert!(
+            matches!(
+                result,
+                Err(CallError::NotNow {
+                    obstacle: Obstacle::InsufficientBalance,
+                    ..
+                })
+            ),
+            "{answer:?}: {result:?}"
+        );
+    }
     // Never repeated blindly: the money may be on its way.
     for answer in [
+        reply(
+            200,
+            &json!({"id": "r", "status": "pending", "error": {"value": "insufficient balance"}}),
+        ),
         Answer::Lost("x".into()),
         reply(500, &json!({"code": "E500"})),
         reply(200, &json!({"code": "WA500"})),

@@ -3,7 +3,7 @@
 use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, MessageKey, Outgoing, Progress, QrCode, Remedy, Report,
@@ -1763,6 +1763,31 @@ fn a_refund_whose_answer_is_in_doubt_is_in_doubt() {
     let request = refund_request();
     let ends = |answer: &Answer| refund(&request, &[refunds(&[]), answer.clone()]);
     let error = |code: i64| json!({"error": {"code": code, "message": "x"}}).to_string();
+    let worded = |code: i64, details: &str| {
+        json!({"error": {"code": code, "message": "Refund failed", "error_data": {"details": details}}})
+            .to_string()
+    };
+    // The gateway's words for a balance that does not cover it, whatever code Meta has for that.
+    for code in [131_009, 131_000, 1, 500] {
+        let answer = raw(
+            if code == 131_000 { 500 } else { 400 },
+            None,
+            &worded(
+                code,
+                "Your account does not have enough balance to carry out the refund operation.",
+            ),
+        );
+        assert!(
+            matches!(
+                ends(&answer),
+                Err(CallError::NotNow {
+                    obstacle: Obstacle::InsufficientBalance,
+                    ..
+                })
+            ),
+            "{answer:?}"
+        );
+    }
     for answer in [
         Answer::Lost("x".into()),
         raw(200, None, "{}"),
@@ -1800,6 +1825,10 @@ fn a_refund_whose_answer_is_in_doubt_is_in_doubt() {
         (raw(401, None, &error(190)), "190"),
         (raw(400, None, &error(987_654)), "987654"),
         (raw(404, None, ""), "http_404"),
+        (
+            raw(400, None, &worded(131_009, "more than is left to refund")),
+            "131009",
+        ),
     ] {
         assert!(
             matches!(ends(&answer), Err(CallError::Rejected { code: c, .. }) if c == code),

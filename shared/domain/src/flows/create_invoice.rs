@@ -238,7 +238,11 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
                 Some(failure),
             )
         }
-        Err(error @ (CallError::Unavailable { .. } | CallError::Unknown { .. })) => {
+        Err(
+            error @ (CallError::Unavailable { .. }
+            | CallError::NotNow { .. }
+            | CallError::Unknown { .. }),
+        ) => {
             tracing::warn!(
                 order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
                 gateway.name = gateway.name(), error = %error, "the payment could not be started yet"

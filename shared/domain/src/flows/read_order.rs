@@ -136,10 +136,11 @@ pub fn refund_view(refund: &Refund) -> Value {
         "gateway_refund_id": refund.gateway_id,
         "payment_id": refund.payment_id,
         "amount": Money::from(refund.amount),
-        "status": refund.state.as_str(),
+        "status": refund.status(),
         "speed_requested": refund.ask.as_ref().map(|a| a.speed),
         "speed": refund.speed,
-        "reason": refund.ask.as_ref().and_then(|a| a.reason.clone()),
+        // What stands in the way, while something does; else the shop's own words, which the timeline always has.
+        "reason": refund.obstacle().or_else(|| refund.ask.as_ref()?.reason.as_deref()),
         "bank_reference": refund.bank_reference,
         "error": refund.error,
         "attempts": refund.attempts,
@@ -294,7 +295,12 @@ fn entry(event: &Event) -> Value {
         Event::RefundTried { id, attempt } => {
             json!({"event": "refund_tried", "refund_id": id, "attempt": attempt})
         }
-        Event::RefundEnded { id, outcome, error } => json!({
+        Event::RefundEnded {
+            id,
+            outcome,
+            error,
+            obstacle,
+        } => json!({
             "event": match outcome {
                 RefundOutcome::Refused => "refund_refused",
                 RefundOutcome::Later => "refund_waits",
@@ -303,6 +309,7 @@ fn entry(event: &Event) -> Value {
             },
             "refund_id": id,
             "error": error,
+            "reason": obstacle,
         }),
         Event::Refund { id, report } => json!({
             "event": "refund",

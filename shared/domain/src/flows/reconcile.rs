@@ -288,9 +288,9 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             Err(error) => {
                 clear = false;
                 match &error {
-                    CallError::Rejected { .. } | CallError::Unsupported(_) => {
-                        report_unclear(&order, &error)
-                    }
+                    CallError::Rejected { .. }
+                    | CallError::NotNow { .. }
+                    | CallError::Unsupported(_) => report_unclear(&order, &error),
                     CallError::Unavailable { .. } | CallError::Unknown { .. } => {
                         silent.insert(tenant.id.clone());
                     }

@@ -11,7 +11,7 @@ use crate::event::{Event, Once, Recorded, RefundOutcome};
 use crate::fault::Fault;
 use crate::flows::apply_webhook::{Askable, every_sending};
 use crate::flows::{queue_owed, record, report_new_holds};
-use crate::http::{CallError, converse};
+use crate::http::{CallError, Obstacle, converse};
 use crate::ids::OrderKey;
 use crate::money::Paise;
 use crate::order::{Order, REFUND_PATIENCE};
@@ -81,6 +81,10 @@ pub enum RefundError {
 const MOST_EVENTS: usize = 400;
 /// A gateway that has been asked so often in vain is not asked again. Certainly not done, it fails; not known, a person decides.
 const MOST_TRIES: u32 = 16;
+/// One that waits for the shop's balance is asked for as long as a topping up may take: ten days, most of them every six hours.
+const MOST_TRIES_NOT_NOW: u32 = 48;
+/// A till's own request asks for such a refund again after this at the earliest, seconds; after [`MOST_TRIES`] only time does.
+const TOP_UP_PAUSE: i64 = 60;
 /// A refund takes a bank five to seven working days; after this it is worth a look. Seconds.
 const LONGEST_PENDING: i64 = 10 * 24 * 3600;
 /// A gateway that knows of no refund this long after the call was lost never got it. Seconds.
@@ -138,15 +142,8 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let faults = payer(ask, &order).check(&request);
     if !faults.is_empty() {
         let codes: Vec<&str> = faults.iter().map(|f| f.code).collect();
-        end(
-            deps,
-            &order,
-            id,
-            RefundOutcome::Refused,
-            &codes.join(", "),
-            by,
-        )
-        .await?;
+        let ended = Ended::new(RefundOutcome::Refused, codes.join(", "));
+        end(deps, &order, id, ended, by).await?;
         return Err(RefundError::Impossible(faults));
     }
     let order = call(deps, ask, order, id).await?;
@@ -172,7 +169,14 @@ async fn repeated<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 ) -> Result<Order, RefundError> {
     queue_owed(deps.queue, &order).await?;
     let now = deps.clock.now();
-    if order.refunds_due(now).any(|r| r.id.as_deref() == Some(id)) {
+    // Whoever asks again after topping up the balance is not put off until the next look.
+    let topped_up = order.refunds.find(id).is_some_and(|r| {
+        r.state == RefundState::Waiting
+            && r.obstacle().is_some()
+            && r.attempts < MOST_TRIES
+            && now.seconds_since(r.tried_at) >= TOP_UP_PAUSE
+    });
+    if topped_up || order.refunds_due(now).any(|r| r.id.as_deref() == Some(id)) {
         // Whoever asked first has died or given up by now.
         let (order, _) = pursue(deps, ask, order, id).await;
         refused(&order, id)?;
@@ -353,29 +357,64 @@ async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         return Ok(order);
     };
     if let Some(error) = moved(ask, &order) {
-        return end(deps, &order, id, RefundOutcome::Refused, error, "refund").await;
+        let ended = Ended::new(RefundOutcome::Refused, error);
+        return end(deps, &order, id, ended, "refund").await;
     }
     let request = request(&order, refund, ask.gateway, deps.clock.now());
     let payer = payer(ask, &order);
     let attempt = refund.attempts;
-    let (outcome, error) = match payer.refund(deps.http, &order, &request).await {
+    let ended = match payer.refund(deps.http, &order, &request).await {
         Ok(report) => {
             report_end(&order, id, &report);
             let once = Once::refund_ended(id, attempt);
             return store(deps, &order, once, Some(id), report, payer.name()).await;
         }
-        Err(CallError::Rejected { code, reason }) => {
-            (RefundOutcome::Refused, format!("{code}: {reason}"))
-        }
-        Err(CallError::Unsupported(why)) => (RefundOutcome::Refused, format!("unsupported: {why}")),
-        Err(CallError::Unavailable { reason, .. }) => {
-            (RefundOutcome::Later, format!("unavailable: {reason}"))
-        }
-        Err(CallError::Unknown { reason }) => {
-            (RefundOutcome::Unknown, format!("unknown: {reason}"))
-        }
+        Err(error) => Ended::from(error),
     };
-    end(deps, &order, id, outcome, &error, payer.name()).await
+    end(deps, &order, id, ended, payer.name()).await
+}
+
+/// How a call ended that did not make the gateway take the refund.
+struct Ended {
+    outcome: RefundOutcome,
+    error: String,
+    obstacle: Option<Obstacle>,
+}
+
+impl Ended {
+    fn new(outcome: RefundOutcome, error: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            error: error.into(),
+            obstacle: None,
+        }
+    }
+}
+
+impl From<CallError> for Ended {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Rejected { code, reason } => {
+                Self::new(RefundOutcome::Refused, format!("{code}: {reason}"))
+            }
+            CallError::Unsupported(why) => {
+                Self::new(RefundOutcome::Refused, format!("unsupported: {why}"))
+            }
+            CallError::Unavailable { reason, .. } => {
+                Self::new(RefundOutcome::Later, format!("unavailable: {reason}"))
+            }
+            CallError::NotNow { obstacle, reason } => Self {
+                obstacle: Some(obstacle),
+                ..Self::new(
+                    RefundOutcome::Later,
+                    format!("{}: {reason}", obstacle.as_str()),
+                )
+            },
+            CallError::Unknown { reason } => {
+                Self::new(RefundOutcome::Unknown, format!("unknown: {reason}"))
+            }
+        }
+    }
 }
 
 /// Stores that the gateway did not take a refund.
@@ -383,22 +422,26 @@ async fn end<S: OrderStore, Q, H, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     order: &Order,
     id: &str,
-    outcome: RefundOutcome,
-    error: &str,
+    ended: Ended,
     by: &str,
 ) -> Result<Order, StoreError> {
     let attempt = order.refunds.find(id).map_or(1, |r| r.attempts);
-    match outcome {
+    match ended.outcome {
         RefundOutcome::Refused | RefundOutcome::Dismissed => {
-            log_refund(order, id, "refund_failed", error)
+            log_refund(order, id, "refund_failed", &ended.error)
         }
-        RefundOutcome::Unknown => log_refund(order, id, "refund_unknown", error),
-        RefundOutcome::Later => {}
+        RefundOutcome::Unknown => log_refund(order, id, "refund_unknown", &ended.error),
+        RefundOutcome::Later => {
+            if let Some(obstacle) = ended.obstacle {
+                log_not_now(order, id, obstacle, &ended.error);
+            }
+        }
     }
     let event = Event::RefundEnded {
         id: id.to_owned(),
-        outcome,
-        error: error.to_owned(),
+        outcome: ended.outcome,
+        error: ended.error,
+        obstacle: ended.obstacle.map(|o| o.as_str().to_owned()),
     };
     let recorded = Recorded::new(deps.clock.now(), by, event);
     record(deps.store, order, Once::refund_ended(id, attempt), recorded).await
@@ -447,6 +490,18 @@ pub(crate) fn log_refund(order: &Order, id: &str, event: &'static str, error: &s
             "whether the money went back is not known: {error}"
         ),
     }
+}
+
+/// One line each time the gateway will not give money back before the shop has put something right there; an alarm watches for it.
+fn log_not_now(order: &Order, id: &str, obstacle: Obstacle, error: &str) {
+    tracing::error!(
+        event = "refund_not_now",
+        order.tenant_id = %order.key.tenant,
+        order.reference_id = %order.key.reference,
+        refund.id = id,
+        refund.reason = obstacle.as_str(),
+        "the refund waits for the shop and is asked for again by itself: {error}"
+    );
 }
 
 /// Goes on with a refund whose time has come: asks what became of it, or asks for it again. Gives the order as it is then, and why it
@@ -549,19 +604,25 @@ async fn again<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     id: &str,
 ) -> Result<Order, RefundError> {
     let now = deps.clock.now();
-    let (attempt, state) = order
-        .refunds
-        .find(id)
-        .map_or((1, RefundState::Unknown), |r| {
-            (r.attempts.saturating_add(1), r.state)
-        });
-    if attempt > MOST_TRIES {
+    let (attempt, state, most) =
+        order
+            .refunds
+            .find(id)
+            .map_or((1, RefundState::Unknown, MOST_TRIES), |r| {
+                let most = match r.obstacle() {
+                    Some(_) => MOST_TRIES_NOT_NOW,
+                    None => MOST_TRIES,
+                };
+                (r.attempts.saturating_add(1), r.state, most)
+            });
+    if attempt > most {
         if state != RefundState::Waiting {
             log_refund(&order, id, "refund_unknown", "asked for in vain too often");
             return Ok(order);
         }
         let error = "too_many_tries: the gateway never took it";
-        return Ok(end(deps, &order, id, RefundOutcome::Dismissed, error, "refund").await?);
+        let ended = Ended::new(RefundOutcome::Dismissed, error);
+        return Ok(end(deps, &order, id, ended, "refund").await?);
     }
     let event = Event::RefundTried {
         id: id.to_owned(),
@@ -672,6 +733,7 @@ pub async fn settle_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             id: id.to_owned(),
             outcome: RefundOutcome::Dismissed,
             error: "dismissed: a person found out that it never happened".to_owned(),
+            obstacle: None,
         };
         let once = Once::named(&format!("settled:refund:{id}"));
         record(deps.store, &order, once, Recorded::new(now, by, event)).await?

@@ -319,7 +319,7 @@ impl Row {
                     "gateway_refund_id": refund.gateway_id,
                     "payment_id": refund.payment_id,
                     "amount": money(refund.amount),
-                    "status": refund.state.as_str(),
+                    "status": refund.status(),
                     "bank_reference": refund.bank_reference,
                     "completed_at": refund.done_at.map(Millis::rfc3339),
                 })

@@ -2,7 +2,7 @@
 
 use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust};
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -1417,6 +1417,55 @@ fn a_refund_that_did_not_go_through_is_sorted_by_what_may_be_done_next() {
             "{code}: {result:?}"
         );
     }
+}
+
+/// Field report B18 and its relatives: 400, and the same refund works a day later.
+#[test]
+fn a_refund_short_of_balance_is_not_now() {
+    let g = gateway();
+    let give = |answers: &[Answer]| play(answers, |a| g.refund(&refund(), a));
+    let with_reason = {
+        let mut body = fixture("razorpay/reply_bad_key.json");
+        body["error"]["description"] = json!("The refund could not be processed.");
+        body["error"]["reason"] = json!("insufficient_account_balance");
+        reply(400, &body)
+    };
+    for answer in [
+        refusal(
+            400,
+            "Your account does not have enough balance to carry out the refund operation.",
+        ),
+        refusal(
+            400,
+            "Your account does not have enough credits to carry out the refund operation. You can add credits in the dashboard.",
+        ),
+        refusal(400, "Insufficient funds"),
+        refusal(422, "insufficient balance"),
+        refusal(400, "invalid request sent"),
+        refusal(400, "Invalid request."),
+        with_reason,
+    ] {
+        let (calls, error) = give(&[answer]);
+        assert_eq!(calls, ["create_refund"]);
+        assert!(
+            matches!(
+                error,
+                Err(CallError::NotNow {
+                    obstacle: Obstacle::InsufficientBalance,
+                    ..
+                })
+            ),
+            "{error:?}"
+        );
+    }
+    // A request that says what is invalid in it stays refused; a broken server may have done it all the same.
+    let (_, error) = give(&[refusal(400, "invalid request: speed is not allowed")]);
+    assert!(
+        matches!(error, Err(CallError::Rejected { .. })),
+        "{error:?}"
+    );
+    let (_, error) = give(&[refusal(502, "insufficient balance")]);
+    assert!(matches!(error, Err(CallError::Unknown { .. })), "{error:?}");
 }
 
 /// How long Razorpay remembers a key is not documented. What looks like a refusal may be our own refund of before.
