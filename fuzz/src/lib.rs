@@ -48,7 +48,7 @@ pub fn targets() -> Vec<Target> {
         })
     });
     type Reader = (&'static str, fn(&[u8]), Vec<Vec<u8>>);
-    let readers: [Reader; 7] = [
+    let readers: [Reader; 8] = [
         ("bill", readers::bill, seeds::bills()),
         ("tenant", readers::tenant, seeds::tenants()),
         ("token", readers::token, seeds::tokens()),
@@ -56,6 +56,7 @@ pub fn targets() -> Vec<Target> {
         ("tag", readers::tag, seeds::words()),
         ("sms", readers::sms, seeds::templates()),
         ("jose", webhooks::jose, seeds::headers()),
+        ("lenient", readers::lenient, seeds::cut_texts()),
     ];
     let of_readers = readers.into_iter().map(|(program, run, seeds)| Target {
         name: program.to_owned(),

@@ -5,6 +5,7 @@ use chatbill_domain::connector::Wish;
 use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::json;
+use chatbill_domain::lenient;
 use chatbill_domain::message::{MessageKey, Tag, Variable};
 use chatbill_domain::money::{Paise, UPI_CAP};
 use chatbill_domain::sms::{Encoding, SLOT, Template};
@@ -320,4 +321,29 @@ pub fn sms(data: &[u8]) {
         assert_eq!(sms.encoding, Encoding::Gsm7, "{}", sms.text);
     }
     assert!(sms.segments >= 1);
+}
+
+/// JSON with broken characters: what is good already is read as it stands, mending moves nothing, and once is enough.
+pub fn lenient(data: &[u8]) {
+    let mended = lenient::mended(data);
+    assert_eq!(mended.len(), data.len(), "something moved");
+    let text = std::str::from_utf8(&mended).expect("text");
+    assert_eq!(lenient::mended(&mended), mended, "mended twice");
+    // Nothing but broken characters changed: what frames the texts is where it was.
+    let frame = |byte: &u8| b"{}[],:\"".contains(byte);
+    let kept = data.iter().zip(mended.iter());
+    assert!(
+        kept.into_iter()
+            .all(|(was, is)| !(frame(was) || frame(is)) || was == is),
+        "another structure"
+    );
+    match (serde_json::from_slice::<Value>(data), lenient::parse(data)) {
+        (Ok(strict), Ok(read)) => assert_eq!(strict, read, "read otherwise"),
+        (Ok(_), Err(error)) => panic!("good JSON was refused: {error}"),
+        (Err(_), Ok(read)) => {
+            let mended: Value = serde_json::from_str(text).expect("mended JSON");
+            assert_eq!(mended, read);
+        }
+        (Err(_), Err(_)) => {}
+    }
 }

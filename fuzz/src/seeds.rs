@@ -343,3 +343,17 @@ pub fn headers() -> Vec<Vec<u8>> {
     found.extend(tokens.into_iter().map(String::into_bytes));
     found
 }
+
+/// JSON with whole and half characters.
+#[must_use]
+pub fn cut_texts() -> Vec<Vec<u8>> {
+    let escaped = [
+        r#"{"event":"payment.failed","error_description":"Card \ud83c declined"}"#,
+        r#"{"\ud83c":"\udf89\uD83C \ud83c\udf89 \\ud83c \\\ud83c","a":["\ud83c"]}"#,
+        r#"{"a":"\ud83c\ud83c\udf89\udf89\u0041"}"#,
+        r#"["\ud8", "\ud83", "\u"]"#,
+    ];
+    let mut found: Vec<Vec<u8>> = escaped.map(|text| text.as_bytes().to_vec()).into();
+    found.push(b"{\"a\":\"cut \xf0\x9f\x8e\",\"b\":\"half \xed\xa0\xbc \xed\xbe\x89\"}".to_vec());
+    found
+}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use chatbill_domain::connector::{Signal, Trust, signals};
+use chatbill_domain::lenient;
 use chatbill_domain::payment::PaymentReport;
 use chatbill_domain::webhook::{RawWebhook, Refused};
 use serde_json::Value;
@@ -176,7 +177,7 @@ pub fn signed(sender: &Sender, data: &[u8]) {
 
 /// The content says this amount, in the vendor's unit, and this currency.
 fn says(sender: &Sender, content: &[u8], report: &PaymentReport) {
-    let document: Value = serde_json::from_slice(content)
+    let document: Value = serde_json::from_slice(&lenient::mended(content))
         .unwrap_or_else(|_| panic!("{}: proven by what is not JSON", sender.name));
     let (mut amounts, mut currencies) = (Vec::new(), Vec::new());
     collect(&document, "amount", &mut amounts);

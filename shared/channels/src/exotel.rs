@@ -23,6 +23,7 @@ use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::message::{
     Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
@@ -599,7 +600,7 @@ impl Webhooks for Exotel {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let hook = match serde_json::from_slice(webhook.body()) {
+        let hook = match lenient::parse(webhook.body()) {
             Ok(hook @ Value::Object(_)) => hook,
             Ok(_) => return Err(Unreadable("not an object".to_owned())),
             Err(_) => read_form(webhook.body()),

@@ -19,6 +19,7 @@ use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
 };
@@ -662,7 +663,7 @@ impl Webhooks for Kaleyra {
 
     /// `docs/kaleyra-callback.md`. What the body does not say is looked for in the query.
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let body = match serde_json::from_slice(webhook.body()) {
+        let body = match lenient::parse(webhook.body()) {
             Ok(body @ Value::Object(_)) => body,
             Ok(_) => return Err(Unreadable("not an object".to_owned())),
             Err(_) => read_form(webhook.body()),

@@ -18,6 +18,7 @@ use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure,
     Tag,
@@ -676,7 +677,7 @@ impl Webhooks for Meta {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let hook: Value = serde_json::from_slice(webhook.body())
+        let hook = lenient::parse(webhook.body())
             .map_err(|error| Unreadable(format!("not JSON: {error}")))?;
         let Some(entries) = hook.get("entry").and_then(Value::as_array) else {
             // Partners that relay webhooks strip the envelope; Meta itself never does.

@@ -88,10 +88,10 @@ pub struct HttpReply {
 }
 
 impl HttpReply {
-    /// The body as JSON, if it is.
+    /// The body as JSON, if it is; with its broken characters replaced.
     #[must_use]
     pub fn json(&self) -> Option<serde_json::Value> {
-        serde_json::from_slice(&self.body).ok()
+        crate::lenient::parse(&self.body).ok()
     }
 
     /// Status 200 to 299.

@@ -10,6 +10,7 @@ pub mod flows;
 pub mod http;
 pub mod ids;
 pub mod json;
+pub mod lenient;
 pub mod message;
 pub mod money;
 pub mod order;

@@ -29,6 +29,7 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::json::Fields;
+use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
@@ -371,8 +372,8 @@ impl BillDesk {
         let text = String::from_utf8_lossy(&reply.body);
         let text = text.trim();
         let (document, signed) = match self.jose.open(text) {
-            Ok((payload, _)) => (serde_json::from_slice::<Value>(&payload).ok(), true),
-            Err(_) => (serde_json::from_str::<Value>(text).ok(), false),
+            Ok((payload, _)) => (lenient::parse(&payload).ok(), true),
+            Err(_) => (lenient::parse(text.as_bytes()).ok(), false),
         };
         let document = document.filter(Value::is_object);
         let error = document
@@ -940,7 +941,7 @@ impl Webhooks for BillDesk {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let document: Value = serde_json::from_slice(webhook.body())
+        let document = lenient::parse(webhook.body())
             .map_err(|error| Unreadable(format!("not JSON: {error}")))?;
         if let Some(object) =
             text_of(&document, "objectid").filter(|object| object != "transaction")

@@ -26,6 +26,7 @@ use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Step};
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
@@ -1396,8 +1397,8 @@ paid_in_full: None, fee: None, offer: None,
 
 /// "Refund Status Callback".
 fn read_refund(body: &[u8]) -> Result<Vec<Signal>, Unreadable> {
-    let document: Value =
-        serde_json::from_slice(body).map_err(|error| Unreadable(format!("not JSON: {error}")))?;
+    let document =
+        lenient::parse(body).map_err(|error| Unreadable(format!("not JSON: {error}")))?;
     if text(&document, "action").as_deref() != Some("refund") {
         return ignored("an unsigned webhook that is not about a refund");
     }
@@ -1434,8 +1435,7 @@ impl Webhooks for Payu {
             return Ok(VerifiedWebhook::new(raw, proof));
         }
         if kind.eq_ignore_ascii_case("application/json") {
-            let document: Value =
-                serde_json::from_slice(&raw.body).map_err(|_| Refused::Mismatch)?;
+            let document = lenient::parse(&raw.body).map_err(|_| Refused::Mismatch)?;
             return match text(&document, "key") {
                 Some(key) if key == self.key => Ok(VerifiedWebhook::unsigned(raw)),
                 Some(_) => Err(Refused::Mismatch),

@@ -32,6 +32,7 @@ use chatbill_domain::http::{
     Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Obstacle, Step,
 };
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PROOF_NOTE, PayForm, PaymentMode,
@@ -597,7 +598,7 @@ impl Webhooks for Razorpay {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let hook: Value = serde_json::from_slice(webhook.body())
+        let hook = lenient::parse(webhook.body())
             .map_err(|error| Unreadable(format!("not JSON: {error}")))?;
         let event = text(&hook, "event").ok_or_else(|| Unreadable("no event name".to_owned()))?;
         let Some(told) = Told::by(&event) else {

@@ -19,12 +19,15 @@
 //!   the one payment that is meant.
 //! - Times have no zone. They are India's: order numbers in the samples end in milliseconds since 1970, which agree.
 
+use std::ops::Range;
+
 use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
 use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
@@ -964,12 +967,13 @@ impl Signed {
     /// it stands: written anew it would be another ("/" comes as "\/").
     fn in_json(body: &[u8]) -> Option<(Self, String)> {
         let (mut data, mut checksum) = (None, None);
-        for (name, value, text) in members(body)? {
+        // Nothing moves when broken characters are replaced, so what is signed is still taken from the bytes as they came.
+        for (name, value, place) in members(&lenient::mended(body))? {
             let twice = match name.as_str() {
                 "txnData" => data
                     .replace(match value {
                         Value::String(text) => text.into_bytes(),
-                        _ => text.to_vec(),
+                        _ => body.get(place)?.to_vec(),
                     })
                     .is_some(),
                 "checksum" => checksum.replace(value.as_str()?.to_owned()).is_some(),
@@ -1030,18 +1034,20 @@ fn taken(form: &mut Vec<(String, Vec<u8>)>, name: &str) -> Option<Vec<u8>> {
     form.iter().all(|(found, _)| found != name).then_some(value)
 }
 
-/// The members of a JSON object: name, value, and the value's text as it stands.
-fn members(body: &[u8]) -> Option<Vec<(String, Value, &[u8])>> {
+/// The members of a JSON object: name, value, and where the value's text stands.
+fn members(body: &[u8]) -> Option<Vec<(String, Value, Range<usize>)>> {
     let mut found = Vec::new();
+    let place = |rest: &[u8]| body.len().saturating_sub(rest.len());
     let mut rest = trimmed(trimmed(body).strip_prefix(b"{")?);
     if rest.first() == Some(&b'}') {
         return None;
     }
     loop {
-        let (name, _, after) = value(rest)?;
+        let (name, after) = value(rest)?;
         let after = trimmed(trimmed(after).strip_prefix(b":")?);
-        let (content, text, after) = value(after)?;
-        found.push((name.as_str()?.to_owned(), content, text));
+        let start = place(after);
+        let (content, after) = value(after)?;
+        found.push((name.as_str()?.to_owned(), content, start..place(after)));
         let after = trimmed(after);
         match after.split_first()? {
             (b',', after) => rest = trimmed(after),
@@ -1051,12 +1057,12 @@ fn members(body: &[u8]) -> Option<Vec<(String, Value, &[u8])>> {
     }
 }
 
-/// The JSON value at the beginning, its text, and what follows.
-fn value(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
+/// The JSON value at the beginning, and what follows.
+fn value(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
     let value = stream.next()?.ok()?;
-    let (text, rest) = bytes.split_at_checked(stream.byte_offset())?;
-    Some((value, text, rest))
+    let rest = bytes.get(stream.byte_offset()..)?;
+    Some((value, rest))
 }
 
 impl Webhooks for Zaakpay {
@@ -1094,7 +1100,7 @@ impl Webhooks for Zaakpay {
 
 impl Zaakpay {
     fn transactions(&self, text: &[u8]) -> Result<Vec<Signal>, Unreadable> {
-        let data: Value = serde_json::from_slice(text)
+        let data = lenient::parse(text)
             .map_err(|error| Unreadable(format!("txnData is not JSON: {error}")))?;
         if word(&data, "merchantIdentifier").as_deref() != Some(self.merchant.as_str()) {
             return Err(Unreadable("it is meant for another merchant".to_owned()));

@@ -1626,3 +1626,24 @@ fn native_checkout_has_nothing_to_start() {
     let (_, result) = play(&[], |a| g.start(&request(PaymentMode::PaymentGateway), a));
     assert!(matches!(result, Err(CallError::Unsupported(_))));
 }
+
+#[test]
+fn half_a_character_does_not_cost_the_transaction() {
+    let payload = status("0300").to_string();
+    let cut = payload.replacen('{', r#"{"note":"\ud83c","#, 1);
+    let header = json!({"alg": "HS256", "clientid": "bdmerc1"});
+    let token = token_of(&header, cut.as_bytes(), KEY);
+    let g = links();
+    let heard = g.read(&g.verify(posted(token.clone())).unwrap()).unwrap();
+    assert!(
+        matches!(heard.as_slice(), [Signal::Payment { .. }]),
+        "{heard:?}"
+    );
+    let Step::Done(Ok(found)) = g.lookup(
+        &lookup(PaymentMode::PaymentLink, None),
+        &[plain(200, &token)],
+    ) else {
+        panic!()
+    };
+    assert_eq!(found.reports.len(), 1);
+}

@@ -1601,3 +1601,20 @@ fn the_bill_is_one_of_the_builders() {
     assert_eq!(bill().reference.as_str(), "BM345A-12");
     assert_eq!(text(&link(&same()))["result"]["totalAmount"], 850);
 }
+
+#[test]
+fn half_a_character_does_not_cost_the_refund() {
+    let mut document = fixture("payu/hook_refund_success.json");
+    document["key"] = json!(KEY);
+    let document = document.to_string();
+    let (before, after) = document.split_once('{').unwrap();
+    let mut raw = callback(&json!({}));
+    raw.body = format!(r#"{before}{{"note":"\uDF89 \uD83C",{after}"#).into_bytes();
+    let g = gateway();
+    let verified = g.verify(raw).unwrap();
+    let heard = g.read(&verified).unwrap();
+    assert!(
+        matches!(heard.as_slice(), [Signal::Refund { .. }]),
+        "{heard:?}"
+    );
+}

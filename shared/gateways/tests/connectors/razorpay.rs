@@ -926,6 +926,27 @@ fn signals(hook: &Value) -> Vec<Signal> {
     g.read(&verified).unwrap()
 }
 
+/// Field report B04: a text cut in the middle of an emoji.
+#[test]
+fn half_a_character_does_not_cost_the_event() {
+    let body = br#"{"event":"payment.failed","payload":{"payment":{"entity":{"id":"pay_1","amount":85000,"currency":"INR","status":"failed","error_description":"Card \ud83c declined","notes":{"chatbill_reference":"BM345A-12"}}}}}"#;
+    let g = gateway();
+    let verified = g.verify(signed(body.to_vec())).unwrap();
+    let heard = g.read(&verified).unwrap();
+    let [Signal::Payment { report, .. }] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
+    assert_eq!(
+        (report.status, report.amount.get()),
+        (AttemptStatus::Failed, 85_000)
+    );
+    // The signature is over the bytes as they came.
+    let mended = String::from_utf8(body.to_vec()).unwrap();
+    let mut other = signed(body.to_vec());
+    other.body = mended.replace("\\ud83c", "\\ufffd").into_bytes();
+    assert!(matches!(g.verify(other), Err(Refused::Mismatch)));
+}
+
 #[test]
 fn every_documented_webhook_is_read() {
     let mut seen = serde_json::Map::new();

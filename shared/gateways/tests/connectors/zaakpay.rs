@@ -1555,3 +1555,25 @@ fn a_name_once_given_is_never_another() {
         ["a.b", "BM345A-12", "123456789012345678901"].map(id)
     );
 }
+
+/// What is signed is the text as it stands, also where it has to be mended before it can be read.
+#[test]
+fn half_a_character_does_not_cost_the_transaction() {
+    let sample = decoded(text(&vector("zaak-s01-vendor-doc"), "raw_body"));
+    let (data, _) = sample
+        .strip_prefix("txnData=")
+        .and_then(|rest| rest.split_once("&checksum="))
+        .unwrap();
+    let (before, after) = data.split_once('{').unwrap();
+    let cut = format!(r#"{before}{{"note":"\ud83c",{after}"#);
+    let object = format!(
+        r#"{{"txnData":{cut},"checksum":"{}"}}"#,
+        hex_hmac(SECRET, cut.as_bytes())
+    );
+    let g = gateway();
+    let whole = g.read(&g.verify(signed(data)).unwrap()).unwrap();
+    for hook in [signed(&cut), raw(object)] {
+        let verified = g.verify(hook).unwrap();
+        assert_eq!(g.read(&verified).unwrap(), whole);
+    }
+}
