@@ -1,7 +1,7 @@
 //! What a shop may do with an order, where two things it did before meet.
 
 use chatbill_domain::event::{Event, Once};
-use chatbill_domain::flows::change_order::{Deps, resend};
+use chatbill_domain::flows::change_order::{Deps, ResendRequest, resend};
 use chatbill_domain::message::{Form, MessageKey};
 use chatbill_domain::ports::{Append, Appended, Clock as _, Due, OrderStore as _};
 use chatbill_testkit::builders;
@@ -24,7 +24,9 @@ async fn no_two_sendings_share_a_reference_even_beside_a_bill_of_that_name() {
         clock: &chain.clock,
     };
     for expected in ["BM345A-12-3", "BM345A-12-4"] {
-        let order = resend(&deps, &key, None, "pos:pos-1").await.unwrap();
+        chain.clock.advance(61);
+        let again = ResendRequest::default();
+        let order = resend(&deps, &key, &again, "pos:pos-1").await.unwrap();
         assert_eq!(order.message_reference.as_str(), expected);
         chain.work().await;
     }

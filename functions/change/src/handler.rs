@@ -3,7 +3,9 @@
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::flows::apply_webhook::Askable;
-use chatbill_domain::flows::change_order::{ChangeError, Deps, resend, set_fulfilment};
+use chatbill_domain::flows::change_order::{
+    ChangeError, Deps, ResendRequest, resend, set_fulfilment,
+};
 use chatbill_domain::flows::read_order::view;
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::json;
@@ -52,8 +54,13 @@ where
     let order = if action == "status" {
         status(ports, &tenant, &key, &by, &request).await?
     } else {
-        let to = resend_body(api::body(&request)?)?;
-        resend(&deps(ports), &key, to, &by).await.map_err(failure)?
+        let wanted = ResendRequest {
+            to: resend_body(api::body(&request)?)?,
+            idempotency_key: api::idempotency_key(&request)?,
+        };
+        resend(&deps(ports), &key, &wanted, &by)
+            .await
+            .map_err(failure)?
     };
     Ok(api::json_response(StatusCode::OK, &view(&order, false)))
 }
@@ -136,6 +143,9 @@ fn failure(error: ChangeError) -> ApiError {
     match error {
         ChangeError::NotFound => no_such_order(),
         ChangeError::Illegal(why) => ApiError::conflict("illegal_transition", why),
+        ChangeError::TooManyAsks => ApiError::conflict("too_many_changes", error.to_string()),
+        ChangeError::TooManyResends => ApiError::conflict("too_many_resends", error.to_string()),
+        ChangeError::KeyInUse => ApiError::conflict("idempotency_key_in_use", error.to_string()),
         ChangeError::Busy => ApiError::conflict("busy", "the order is being changed; ask again"),
         ChangeError::GatewayUnavailable(why) => {
             ApiError::unavailable("gateway_unavailable", 5, why)

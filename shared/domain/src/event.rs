@@ -7,6 +7,7 @@ use crate::ids::ReferenceId;
 use crate::message::{Form, Fulfilment, MessageKey, Report, SendFailure};
 use crate::money::Paise;
 use crate::payment::{Closed, PaymentReport, RefundReport, RefundStatus, Speed, Started};
+use crate::signature::sha256;
 use crate::time::Millis;
 
 /// One fact. Field names are one letter on the wire because every write to an order is paid by its size.
@@ -56,6 +57,15 @@ pub enum Event {
         /// A corrected number, used from now on.
         #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
         to: Option<Msisdn>,
+        /// What names the request, see [`request_name`]; the same request again sends nothing more.
+        #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// The shop asked to send the bill again while it was on its way to that number: nothing more was sent.
+    ResendAnswered {
+        /// As in a re-send.
+        #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// A try to send a message begins. Written before the provider is called, so that a crash leaves a trace.
     Try {
@@ -203,6 +213,15 @@ pub enum RefundOutcome {
     Unknown,
     /// A person found out that it never happened.
     Dismissed,
+}
+
+/// The name of a request that has an `Idempotency-Key`: short, and says nothing of what the caller put into it.
+#[must_use]
+pub fn request_name(idempotency_key: &str) -> String {
+    hex::encode(sha256(idempotency_key.as_bytes()))
+        .chars()
+        .take(24)
+        .collect()
 }
 
 /// A fact with its time and who brought it. On the wire an array `[milliseconds, "by", {…}]`.
@@ -402,6 +421,10 @@ mod tests {
                 number: 2,
                 reference: ReferenceId::parse("A-1-2").unwrap(),
                 to: Some(Msisdn::parse("+919812345678").unwrap()),
+                key: Some(request_name("till-7")),
+            },
+            Event::ResendAnswered {
+                key: Some(request_name("till-7")),
             },
             Event::Try {
                 message: message.clone(),

@@ -351,6 +351,26 @@ pub struct Order {
     fulfilment_log: Vec<(Fulfilment, Option<String>)>,
     paid_status: Option<Fulfilment>,
     resends: u32,
+    resend_asks: Vec<ResendAsk>,
+}
+
+/// A request to send the bill again that was answered.
+#[derive(Debug, Clone)]
+struct ResendAsk {
+    key: Option<String>,
+    phone: Msisdn,
+    at: Millis,
+}
+
+/// What a repeated request to send the bill again is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResendAsked {
+    /// New.
+    Never,
+    /// The same as before.
+    Before,
+    /// Another one under the same key.
+    OtherNumber,
 }
 
 impl Order {
@@ -388,6 +408,7 @@ impl Order {
             fulfilment_log: Vec::new(),
             paid_status: None,
             resends: 1,
+            resend_asks: Vec::new(),
         };
         for recorded in &events {
             order.apply(recorded);
@@ -600,6 +621,59 @@ impl Order {
         self.resends.saturating_add(1)
     }
 
+    /// How often the bill was sent again.
+    #[must_use]
+    pub fn resends(&self) -> u32 {
+        self.resends.saturating_sub(1)
+    }
+
+    fn resend_asked(&mut self, key: Option<&str>, at: Millis) {
+        self.resend_asks.push(ResendAsk {
+            key: key.map(str::to_owned),
+            phone: self.phone.clone(),
+            at,
+        });
+    }
+
+    /// Whether this request to send the bill again was answered before: the one of this name, or, without a name, any for the same
+    /// number within a minute.
+    #[must_use]
+    pub fn resend_was_asked(&self, key: Option<&str>, phone: &Msisdn, now: Millis) -> ResendAsked {
+        let mut asks = self.resend_asks.iter();
+        match key {
+            Some(key) => match asks.find(|ask| ask.key.as_deref() == Some(key)) {
+                Some(ask) if ask.phone == *phone => ResendAsked::Before,
+                Some(_) => ResendAsked::OtherNumber,
+                None => ResendAsked::Never,
+            },
+            None => {
+                let recent =
+                    |ask: &ResendAsk| ask.phone == *phone && now < ask.at.plus_seconds(SAME_RESEND);
+                if asks.any(recent) {
+                    ResendAsked::Before
+                } else {
+                    ResendAsked::Never
+                }
+            }
+        }
+    }
+
+    /// The shop may still ask for something that is written down: not too often, and not into the room that reports about money need.
+    #[must_use]
+    pub fn takes_asks(&self) -> bool {
+        self.events.iter().filter(|r| is_ask(&r.event)).count() < MOST_ASKS
+            && self.bytes() < ASKS_END
+    }
+
+    /// About what the order takes of its item.
+    fn bytes(&self) -> usize {
+        let length = |text: serde_json::Result<String>| text.map_or(0, |text| text.len());
+        let events = self.events.iter().map(serde_json::to_string).map(length);
+        events
+            .chain([length(serde_json::to_string(&self.contents))])
+            .fold(0, usize::saturating_add)
+    }
+
     /// Messages to put on the queue: owed and never tried, to be tried now as a template, or failed after the provider had
     /// taken them. A task that is queued twice is harmless.
     pub fn to_queue(&self) -> impl Iterator<Item = &Message> {
@@ -639,6 +713,7 @@ impl Order {
                 number,
                 reference,
                 to,
+                key,
             } => {
                 if *number > self.resends {
                     self.resends = *number;
@@ -648,9 +723,11 @@ impl Order {
                         // The other number may well have WhatsApp.
                         self.turned_to_sms = None;
                     }
+                    self.resend_asked(key.as_deref(), at);
                     self.owe(MessageKey::Invoice(*number), at);
                 }
             }
+            Event::ResendAnswered { key } => self.resend_asked(key.as_deref(), at),
             Event::Try {
                 message,
                 attempt,
@@ -1142,6 +1219,25 @@ impl Order {
             now
         };
         Some(from.plus_seconds(step).min(ends))
+    }
+}
+
+/// What a shop may ask of one order: changes of fulfilment, re-sends and refunds in all. A till gone wild must not fill the item that
+/// reports about money need room in.
+pub const MOST_ASKS: usize = 100;
+/// How many of these may be re-sends of the bill.
+pub const MOST_RESENDS: u32 = 20;
+/// From this size of bill and events in bytes on, the shop's asks are refused however few they were. DynamoDB takes 409,600.
+const ASKS_END: usize = 300_000;
+/// Without an `Idempotency-Key`, a re-send to the same number within this many seconds is the same one.
+const SAME_RESEND: i64 = 60;
+
+/// What only a shop's asking brings about. Money that the terms send back is asked back by us.
+fn is_ask(event: &Event) -> bool {
+    match event {
+        Event::Fulfilment { .. } | Event::Resend { .. } | Event::ResendAnswered { .. } => true,
+        Event::RefundAsked { id, .. } => !id.starts_with(SEND_BACK_PREFIX),
+        _ => false,
     }
 }
 

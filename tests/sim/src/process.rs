@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::flows::apply_webhook::{self, Askable, apply_webhook};
-use chatbill_domain::flows::change_order::{self, resend, set_fulfilment};
+use chatbill_domain::flows::change_order::{self, ResendRequest, resend, set_fulfilment};
 use chatbill_domain::flows::create_invoice::{self, create_invoice};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
 use chatbill_domain::flows::reconcile::{self, Connectors, reconcile};
@@ -244,7 +244,13 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
         Job::Fulfil(key, to) => {
             changed(set_fulfilment(&orders, ask, &key, to, None, "pos:pos-1").await)
         }
-        Job::Resend(key, to) => changed(resend(&orders, &key, to, "pos:pos-1").await),
+        Job::Resend(key, to) => {
+            let request = ResendRequest {
+                to,
+                idempotency_key: None,
+            };
+            changed(resend(&orders, &key, &request, "pos:pos-1").await)
+        }
         Job::Refund(key, id, wanted) => refunded(
             refund::refund(&refunds, ask, &key, &id, wanted, "pos:pos-1")
                 .await

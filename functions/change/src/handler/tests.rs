@@ -232,3 +232,163 @@ async fn wherever_a_resend_breaks_the_same_request_again_ends_in_one_more_messag
         }
     }
 }
+
+/// Orders with as many asks of the shop's as are taken, each the last way to one of them.
+async fn asked_often(times: usize) -> World {
+    let world = billed().await;
+    let order = order(&world);
+    for n in 0..times {
+        let to = if n % 2 == 0 {
+            Fulfilment::Processing
+        } else {
+            Fulfilment::Shipped
+        };
+        let description = None;
+        world
+            .happen(&order.key, Event::Fulfilment { to, description })
+            .await;
+    }
+    world.network.reset();
+    world
+}
+
+#[tokio::test]
+async fn the_ask_after_the_hundredth_is_refused_unwritten() {
+    let world = asked_often(99).await;
+    assert_eq!(send(&world, "status-shipped").await.status(), 200);
+    let before = order(&world).events.len();
+    let trips = world.network.round_trips().len();
+    for event in ["status-canceled", "resend", "resend-to-corrected-phone"] {
+        let answer = send(&world, event).await;
+        assert_eq!(
+            code(&answer),
+            (409, "too_many_changes".to_owned()),
+            "{event}"
+        );
+    }
+    assert_eq!(
+        world.network.round_trips()[trips..],
+        ["store.load"; 3],
+        "neither the gateway nor an alias is touched"
+    );
+    // What it is already can be asked for as often as one likes, and a report about money is stored.
+    assert_eq!(send(&world, "status-shipped").await.status(), 200);
+    assert_eq!(order(&world).events.len(), before);
+    let order = world.happen(&order(&world).key, paid()).await;
+    assert_eq!(order.payment_status(), PaymentStatus::Captured);
+}
+
+#[tokio::test]
+async fn a_bill_is_sent_again_twenty_times_at_most() {
+    let world = billed().await;
+    for n in 1..=21 {
+        world.clock.advance(61);
+        let bill = order(&world).messages.last().unwrap().key.clone();
+        let event = Event::Skipped {
+            message: bill,
+            why: "test".to_owned(),
+        };
+        let key = order(&world).key;
+        world.happen(&key, event).await;
+        let before = order(&world).events.len();
+        let answer = send(&world, "resend").await;
+        if n <= 20 {
+            assert_eq!(answer.status(), 200, "{n}");
+        } else {
+            assert_eq!(code(&answer), (409, "too_many_resends".to_owned()));
+            assert_eq!(order(&world).events.len(), before);
+        }
+    }
+}
+
+fn named(event: &str, key: &str) -> Request {
+    let mut request = events::request(FUNCTION, event);
+    request
+        .headers_mut()
+        .insert("idempotency-key", key.parse().unwrap());
+    request
+}
+
+/// The bill as it stands went out.
+async fn goes_out(world: &World) {
+    let order = order(world);
+    let message = order.messages.last().unwrap().key.clone();
+    let (form, fallback, sms) = (chatbill_domain::message::Form::Template, false, false);
+    let tried = Event::Try {
+        message: message.clone(),
+        attempt: 1,
+        form,
+        fallback,
+        sms,
+    };
+    world.happen(&order.key, tried).await;
+    let sent = Event::Sent {
+        message,
+        attempt: 1,
+        id: "wamid.9".to_owned(),
+        segments: None,
+    };
+    world.happen(&order.key, sent).await;
+}
+
+#[tokio::test]
+async fn the_same_resend_again_sends_nothing_more() {
+    let world = billed().await;
+    // Within a minute, without a name: the till's time-out, and the impatient cashier.
+    for seconds in [0, 1, 58] {
+        world.clock.advance(seconds);
+        assert_eq!(send(&world, "resend").await.status(), 200);
+        if seconds == 0 {
+            goes_out(&world).await;
+        }
+    }
+    assert_eq!(order(&world).resends(), 1);
+    world.clock.advance(1);
+    assert_eq!(send(&world, "resend").await.status(), 200);
+    assert_eq!(order(&world).resends(), 2, "a minute later it is another");
+    goes_out(&world).await;
+
+    // To another number it is another, at once.
+    let answer = send(&world, "resend-to-corrected-phone").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(order(&world).resends(), 3);
+    goes_out(&world).await;
+    assert_eq!(
+        send(&world, "resend-to-corrected-phone").await.status(),
+        200
+    );
+    assert_eq!(order(&world).resends(), 3);
+}
+
+#[tokio::test]
+async fn a_named_resend_is_one_message_for_good() {
+    let world = billed().await;
+    for key in ["till-7", "till-7", "till-8"] {
+        assert_eq!(ask(&world, named("resend", key)).await.status(), 200);
+        goes_out(&world).await;
+    }
+    assert_eq!(order(&world).resends(), 2, "two names, two messages");
+    world.clock.advance(86_400);
+    assert_eq!(ask(&world, named("resend", "till-7")).await.status(), 200);
+    assert_eq!(order(&world).resends(), 2);
+    let other = ask(&world, named("resend-to-corrected-phone", "till-7")).await;
+    assert_eq!(code(&other), (409, "idempotency_key_in_use".to_owned()));
+
+    // Also when the first one was answered by a bill on its way, and when the order is paid meanwhile.
+    let world = World::new();
+    world.order(vec![started()]).await;
+    assert_eq!(ask(&world, named("resend", "till-7")).await.status(), 200);
+    goes_out(&world).await;
+    world.clock.advance(600);
+    assert_eq!(ask(&world, named("resend", "till-7")).await.status(), 200);
+    assert_eq!(order(&world).resends(), 0);
+    let key = order(&world).key;
+    world.happen(&key, paid()).await;
+    assert_eq!(ask(&world, named("resend", "till-7")).await.status(), 200);
+    assert_eq!(
+        code(&ask(&world, named("resend", "till-9")).await),
+        (409, "illegal_transition".to_owned())
+    );
+    let stored = serde_json::to_string(&order(&world).events).unwrap();
+    assert!(!stored.contains("till-7"), "only a hash of it is kept");
+}

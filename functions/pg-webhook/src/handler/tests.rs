@@ -382,6 +382,7 @@ async fn a_bill_sent_twice_inside_whatsapp_can_be_paid_in_either_message() {
         number: 2,
         reference: reference("BM345A-12-2"),
         to: None,
+        key: None,
     };
     // In the first: the webhook names the bill, which may mean any of its messages.
     let world = billed_natively().await;

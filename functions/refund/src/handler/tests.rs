@@ -117,7 +117,7 @@ async fn every_event_is_answered_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_refund_is_three_round_trips_and_one_more_when_the_customer_is_told() {
+async fn a_refund_is_four_round_trips_and_one_more_for_its_news() {
     let world = paid().await;
     world
         .http
@@ -126,7 +126,7 @@ async fn a_refund_is_three_round_trips_and_one_more_when_the_customer_is_told() 
     assert_eq!(ask(&world, part("a", 10_000)).await.0, 201);
     assert_eq!(
         world.network.round_trips(),
-        ["store.append", CALL, "store.append"]
+        ["store.load", "store.append", CALL, "store.append"]
     );
     let world = paid().await;
     world
@@ -190,6 +190,44 @@ async fn more_than_is_left_is_refused_before_the_gateway_is_asked() {
     assert_eq!(refused["code"], "refund_exceeds_captured");
     assert!(refused["detail"].as_str().unwrap().contains("340.00"));
     assert_eq!(world.http.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn an_ask_that_cannot_count_is_refused_unwritten() {
+    let world = paid().await;
+    let unpaid = World::new();
+    unpaid.order(vec![started()]).await;
+    for (world, code) in [
+        (&world, "refund_exceeds_captured"),
+        (&unpaid, "nothing_paid"),
+    ] {
+        let before = order(world);
+        for n in 0..3 {
+            let (status, body) = ask(world, part(&format!("x-{n}"), 85_001)).await;
+            assert_eq!((status, &body["code"]), (409, &json!(code)));
+        }
+        assert_eq!(order(world).events, before.events);
+    }
+}
+
+#[tokio::test]
+async fn refunds_count_among_the_asks_of_an_order() {
+    let world = paid().await;
+    for n in 0..100 {
+        let to = if n % 2 == 0 {
+            chatbill_domain::message::Fulfilment::Processing
+        } else {
+            chatbill_domain::message::Fulfilment::Shipped
+        };
+        let description = None;
+        let event = Event::Fulfilment { to, description };
+        world.happen(&key("acme", "BM345A-12"), event).await;
+    }
+    let before = order(&world);
+    let (status, body) = ask(&world, part("a", 100)).await;
+    assert_eq!((status, &body["code"]), (409, &json!("too_many_refunds")));
+    assert_eq!(order(&world).events, before.events);
+    assert!(world.http.calls().is_empty());
 }
 
 #[tokio::test]

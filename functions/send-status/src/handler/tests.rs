@@ -426,6 +426,7 @@ async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
         number: 2,
         reference: reference("BM345A-12-2"),
         to: None,
+        key: None,
     };
     let second = |event: fn(MessageKey) -> Event| event(MessageKey::Invoice(2));
     let sent = [

@@ -1,13 +1,13 @@
 //! What a shop may do with an order it posted: move its fulfilment on, cancel it, send its bill again.
 
 use crate::contact::Msisdn;
-use crate::event::{Event, Recorded};
+use crate::event::{Event, Recorded, request_name};
 use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about};
 use crate::flows::{lookup_request, queue_owed};
 use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{Fulfilment, MessageKey};
-use crate::order::{Order, PaymentStatus};
+use crate::order::{MOST_ASKS, MOST_RESENDS, Order, PaymentStatus, ResendAsked};
 use crate::payment::{Canceled, PaymentMode};
 use crate::ports::{
     Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
@@ -34,6 +34,17 @@ pub enum ChangeError {
     /// The state does not allow it.
     #[error("{0}")]
     Illegal(String),
+    /// The order takes no more asks.
+    #[error(
+        "this order has had {MOST_ASKS} changes, re-sends and refunds, or has grown too large for more"
+    )]
+    TooManyAsks,
+    /// The bill is not sent once more.
+    #[error("this bill was sent again {MOST_RESENDS} times")]
+    TooManyResends,
+    /// The name of the request was used for another one.
+    #[error("this Idempotency-Key was used for a re-send to another number")]
+    KeyInUse,
     /// Somebody else keeps changing it.
     #[error("the order keeps changing")]
     Busy,
@@ -83,6 +94,9 @@ pub async fn set_fulfilment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                 from.as_str(),
                 to.as_str()
             )));
+        }
+        if !order.takes_asks() {
+            return Err(ChangeError::TooManyAsks);
         }
         if to == Fulfilment::Canceled {
             if order.payment_status().is_paid() {
@@ -207,22 +221,42 @@ fn not_applied(error: ApplyError) -> ChangeError {
     }
 }
 
+/// A request to send the bill again.
+#[derive(Debug, Clone, Default)]
+pub struct ResendRequest {
+    /// A corrected number.
+    pub to: Option<Msisdn>,
+    /// The caller's `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+}
+
 /// Sends the bill again, to a corrected number if one is given. It is still the same order; only the message gets a new
 /// reference with a sequence number, because WhatsApp wants each `order_details` to have its own.
 ///
-/// While an earlier sending to the same number is still on its way, that one is answered instead of making another.
+/// The same request again is answered with the order as it is and sends nothing: one with the same `Idempotency-Key`, or, without one,
+/// any to the same number within a minute. While an earlier sending to the same number is still on its way, that one is answered
+/// instead of making another.
 ///
 /// Round trips: read, reserve the reference, store, queue.
 pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     key: &OrderKey,
-    to: Option<Msisdn>,
+    request: &ResendRequest,
     by: &str,
 ) -> Result<Order, ChangeError> {
+    let name = request.idempotency_key.as_deref().map(request_name);
     let mut order = deps.store.load(key).await?.ok_or(ChangeError::NotFound)?;
     let mut reserved: Option<(u32, ReferenceId)> = None;
     for _ in 0..TRIES {
+        let now = deps.clock.now();
+        let to = request.to.clone().unwrap_or_else(|| order.phone.clone());
+        let asked = order.resend_was_asked(name.as_deref(), &to, now);
+        if asked == ResendAsked::OtherNumber {
+            return Err(ChangeError::KeyInUse);
+        }
         match order.payment_status() {
+            // By its name a request is known for good. By number and minute it is only taken for the same one while it could send.
+            _ if asked == ResendAsked::Before && name.is_some() => {}
             PaymentStatus::Pending | PaymentStatus::Failed => {}
             status => {
                 return Err(ChangeError::Illegal(format!(
@@ -231,40 +265,51 @@ pub async fn resend<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                 )));
             }
         }
+        if asked == ResendAsked::Before {
+            queue_owed(deps.queue, &order).await?;
+            return Ok(order);
+        }
         if !order.is_ready() {
             return Err(ChangeError::Illegal(
                 "the order has no payment yet; post the bill again first".to_owned(),
             ));
         }
-        let same_number = to.as_ref().is_none_or(|phone| *phone == order.phone);
+        if !order.takes_asks() {
+            return Err(ChangeError::TooManyAsks);
+        }
+        let same_number = to == order.phone;
         let on_its_way = order
             .messages
             .iter()
             .rev()
             .find(|m| matches!(m.key, MessageKey::Invoice(_)))
             .is_some_and(|m| !m.status.is_settled());
-        if same_number && on_its_way {
-            queue_owed(deps.queue, &order).await?;
-            return Ok(order);
-        }
-        let number = order.next_resend();
-        let alias = match &reserved {
-            Some((reserved_for, alias)) if *reserved_for == number => alias.clone(),
-            _ => reserve(deps.store, key, &order, number).await?,
-        };
-        reserved = Some((number, alias.clone()));
-        let now = deps.clock.now();
-        let event = Event::Resend {
-            number: order.next_resend(),
-            reference: alias,
-            to: to.clone().filter(|_| !same_number),
+        let (event, due) = if same_number && on_its_way {
+            (Event::ResendAnswered { key: name.clone() }, Due::Keep)
+        } else {
+            if order.resends() >= MOST_RESENDS {
+                return Err(ChangeError::TooManyResends);
+            }
+            let number = order.next_resend();
+            let alias = match &reserved {
+                Some((reserved_for, alias)) if *reserved_for == number => alias.clone(),
+                _ => reserve(deps.store, key, &order, number).await?,
+            };
+            reserved = Some((number, alias.clone()));
+            let event = Event::Resend {
+                number,
+                reference: alias,
+                to: (!same_number).then_some(to),
+                key: name.clone(),
+            };
+            (event, Due::At(now.plus_seconds(120)))
         };
         let append = Append {
             once: None,
             events: vec![Recorded::new(now, by, event)],
             expect: Some(order.events.len()),
             at_most: None,
-            due: Due::At(now.plus_seconds(120)),
+            due,
         };
         match deps.store.append(key, &append).await? {
             Appended::Done(order) => {

@@ -208,7 +208,7 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     };
     let result = converse(http, |answers| gateway.start(&request, answers)).await;
     let now = clock.now();
-    let (once, event, failure) = match result {
+    let (once, event, mut failure) = match result {
         Ok(started) => (Some(Once::named("started")), Event::Started(started), None),
         Err(CallError::Rejected { code, reason }) => {
             let failure = CreateError::Refused {
@@ -250,9 +250,8 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
             return Err(CreateError::GatewayUnavailable(error.to_string()));
         }
     };
-    if let (Event::StartRefused { code, detail }, Some(known)) = (&event, &order.refusal)
-        && (code, detail) == (&known.0, &known.1)
-        && let Some(failure) = failure
+    if let Event::StartRefused { code, detail } = &event
+        && let Some(failure) = failure.take_if(|_| is_known(&order, code, detail))
     {
         // A till that posts again and again must not make the order grow.
         return Err(failure);
@@ -286,6 +285,20 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
         Some(failure) if !order.is_ready() => Err(failure),
         _ => Ok(order),
     }
+}
+
+/// This many refusals of a payment are kept; a gateway that words each of them anew tells nothing more with the next.
+const MOST_REFUSALS: usize = 10;
+
+/// The refusal is the latest one, or there have been enough.
+fn is_known(order: &Order, code: &str, detail: &str) -> bool {
+    let refusals = order
+        .events
+        .iter()
+        .filter(|r| matches!(r.event, Event::StartRefused { .. }));
+    let latest = order.refusal.as_ref();
+    latest.is_some_and(|(c, d)| (c.as_str(), d.as_str()) == (code, detail))
+        || refusals.count() >= MOST_REFUSALS
 }
 
 /// What the gateway is told of an order, when its payment is made and when its pay page is shown.

@@ -242,12 +242,14 @@ fn entry(event: &Event) -> Value {
             number,
             reference,
             to,
+            key: _,
         } => json!({
             "event": "resend",
             "number": number,
             "message_reference": reference,
             "to": to.as_ref().map(crate::contact::Msisdn::masked),
         }),
+        Event::ResendAnswered { key: _ } => json!({"event": "resend_answered"}),
         Event::Try {
             message,
             attempt,

@@ -1,7 +1,7 @@
 //! Gives money back. What is asked for is stored first and counts only if it fits what is left (see [`crate::refund`]); then the gateway
-//! is asked, and its answer stored.
+//! is asked, and its answer stored. What cannot count is refused unwritten, so the order is read before.
 //!
-//! Round trips: store, gateway, store; one more to the queue when the money went back at once and the customer is told.
+//! Round trips: store, store, gateway, store; one more to the queue when the money went back at once and the customer is told.
 //!
 //! A call whose answer is lost is never repeated blindly: the gateway is asked what it did, and only when it knows of nothing, ten
 //! minutes later, is it asked for the refund again, under the same token.
@@ -14,7 +14,7 @@ use crate::flows::{queue_owed, record, report_new_holds};
 use crate::http::{CallError, Obstacle, converse};
 use crate::ids::OrderKey;
 use crate::money::Paise;
-use crate::order::{Order, REFUND_PATIENCE};
+use crate::order::{Order, REFUND_PATIENCE, SEND_BACK_PREFIX};
 use crate::payment::{PaymentMode, RefundReport, RefundRequest, RefundStatus};
 use crate::ports::{
     Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
@@ -49,7 +49,7 @@ pub enum RefundError {
         /// What is left.
         left: Paise,
     },
-    /// The order has had so many refunds, or so many events, that no more fit.
+    /// The order has had so many refunds, or so many asks in all, that it takes no more.
     #[error("the order has had too many refunds")]
     TooMany,
     /// Another refund has this name.
@@ -77,8 +77,6 @@ pub enum RefundError {
     Queue(#[from] QueueError),
 }
 
-/// An order with so many events takes no more asks; what reports bring still fits.
-const MOST_EVENTS: usize = 400;
 /// A gateway that has been asked so often in vain is not asked again. Certainly not done, it fails; not known, a person decides.
 const MOST_TRIES: u32 = 16;
 /// One that waits for the shop's balance is asked for as long as a topping up may take: ten days, most of them every six hours.
@@ -107,19 +105,8 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         speed: wanted.speed,
         reason: wanted.reason.clone(),
     };
-    let append = Append {
-        once: Some(Once::refund_asked(id)),
-        events: vec![Recorded::new(now, by, event)],
-        expect: None,
-        at_most: Some(MOST_EVENTS),
-        due: Due::At(now.plus_seconds(REFUND_PATIENCE)),
-    };
-    let (order, new) = match deps.store.append(key, &append).await? {
-        Appended::Done(order) => (order, true),
-        Appended::Duplicate(order) => (order, false),
-        Appended::Stale(_) => return Err(RefundError::TooMany),
-        Appended::Missing | Appended::Alias(_) => return Err(RefundError::NotFound),
-    };
+    let recorded = Recorded::new(now, by, event);
+    let (order, new) = write_ask(deps.store, key, id, recorded).await?;
     if let Some((said, void)) = order.refunds.voided(id) {
         return Err(if *said == wanted {
             voided(void)
@@ -150,6 +137,51 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     queue_owed(deps.queue, &order).await?;
     refused(&order, id)?;
     Ok((order, true))
+}
+
+/// How often an ask is judged anew when somebody else wrote first.
+const TRIES: usize = 4;
+
+/// Writes an ask down, `true`, or finds it written. One that would be void, or one too many of the shop's, is refused before anything
+/// is written.
+async fn write_ask<S: OrderStore>(
+    store: &S,
+    key: &OrderKey,
+    id: &str,
+    asked: Recorded,
+) -> Result<(Order, bool), RefundError> {
+    // What the terms send back is no ask of the shop's, and a person must see it written that it cannot go.
+    let ours = id.starts_with(SEND_BACK_PREFIX);
+    let mut append = Append {
+        once: Some(Once::refund_asked(id)),
+        events: vec![asked.clone()],
+        expect: None,
+        at_most: None,
+        due: Due::At(asked.at.plus_seconds(REFUND_PATIENCE)),
+    };
+    let mut order = store.load(key).await?.ok_or(RefundError::NotFound)?;
+    for attempt in 1..=TRIES {
+        if order.refunds.voided(id).is_some() || order.refunds.find(id).is_some() {
+            return Ok((order, false));
+        }
+        if !ours {
+            if !order.takes_asks() {
+                return Err(RefundError::TooMany);
+            }
+            if let Some((_, void)) = order.with(asked.clone()).refunds.voided(id) {
+                return Err(voided(void));
+            }
+        }
+        // An order that never stands still is written to all the same: whether the ask is void is then told by its place.
+        append.expect = (attempt < TRIES).then_some(order.events.len());
+        match store.append(key, &append).await? {
+            Appended::Done(order) => return Ok((order, true)),
+            Appended::Duplicate(order) => return Ok((order, false)),
+            Appended::Stale(current) => order = current,
+            Appended::Missing | Appended::Alias(_) => return Err(RefundError::NotFound),
+        }
+    }
+    Ok((order, false))
 }
 
 fn voided(void: Void) -> RefundError {
