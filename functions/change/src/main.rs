@@ -1,6 +1,6 @@
 //! `POST /invoices/{reference_id}/status`, `POST …/resend`.
 //!
-//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel and lookup calls, the provider's payment lookup, SQS SendMessage, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB GetItem and UpdateItem, the gateway's cancel and lookup calls, the provider's payment lookup, SQS SendMessage, SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -25,6 +25,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| {
+                chatbill_gateways::open(tenant)?;
+                chatbill_channels::open(tenant).map(drop)
+            },
             SystemClock,
         ),
         // Canceling takes up to four calls; they fit into the function's 29 seconds.

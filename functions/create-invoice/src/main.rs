@@ -1,6 +1,6 @@
 //! `POST /invoices`: takes a bill, stores the order, obtains the payment, queues the invoice message.
 //!
-//! Calls it makes: DynamoDB UpdateItem, the gateway's create-link call, SQS SendMessage, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB UpdateItem, the gateway's create-link call, SQS SendMessage, SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -25,6 +25,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| chatbill_gateways::open(tenant).map(drop),
             SystemClock,
         ),
         settings: SsmSettings::new(&aws, &settings.public_url_parameter, SystemClock),

@@ -1,6 +1,6 @@
 //! `GET /invoices/{reference_id}`. It only reads: what changes an order is the function `change`.
 //!
-//! Calls it makes: DynamoDB GetItem, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB GetItem, SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -21,6 +21,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |_| Ok(()),
             SystemClock,
         ),
         clock: SystemClock,

@@ -1,7 +1,7 @@
 //! `POST /webhooks/{source}/{tenant_id}` and `GET /webhooks/meta/{tenant_id}`.
 //!
 //! Calls it makes: DynamoDB UpdateItem, SQS SendMessage when a message follows; for second-hand news of a payment DynamoDB GetItem and the lookup
-//! call of whoever holds the money; SSM GetParameter (cached).
+//! call of whoever holds the money; SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -26,6 +26,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| {
+                chatbill_gateways::open(tenant)?;
+                chatbill_channels::open(tenant).map(drop)
+            },
             SystemClock,
         ),
         // Razorpay counts an answer after 5 seconds as a failure and comes again; a lookup takes up to two calls.

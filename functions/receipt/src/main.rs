@@ -1,6 +1,6 @@
 //! `GET /r/{token}`, `/r/{token}/qr.png`, `/r/{token}/pay`: the page a customer keeps. `POST /r/{token}`: back to it from a gateway.
 //!
-//! Calls it makes: DynamoDB GetItem, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB GetItem, SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -21,6 +21,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| chatbill_gateways::open(tenant).map(drop),
             SystemClock,
         ),
         clock: SystemClock,

@@ -1,7 +1,7 @@
 //! Runs every five minutes: asks gateways about open orders, ends those whose time is over, takes up what a crash left.
 //!
 //! Calls it makes: DynamoDB Query on the due index, GetItem, UpdateItem; the lookup and create calls of gateways, the payment lookup of Meta;
-//! SQS SendMessage; SSM GetParameter (cached).
+//! SQS SendMessage; SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -26,6 +26,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| {
+                chatbill_gateways::open(tenant)?;
+                chatbill_channels::open(tenant).map(drop)
+            },
             SystemClock,
         ),
         http: HttpClient::new(Duration::from_secs(10))?,

@@ -26,6 +26,10 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| {
+                chatbill_gateways::open(tenant)?;
+                chatbill_channels::open(tenant).map(drop)
+            },
             SystemClock,
         ),
         http: HttpClient::new(Duration::from_secs(20))?,

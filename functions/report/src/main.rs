@@ -1,6 +1,6 @@
 //! `GET /reports/day/{date}`: the books of one day.
 //!
-//! Calls it makes: DynamoDB Query on the day index and BatchGetItem, SSM GetParameter (cached).
+//! Calls it makes: DynamoDB Query on the day index and BatchGetItem, SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod csv;
 mod handler;
@@ -22,6 +22,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |_| Ok(()),
             SystemClock,
         ),
     };

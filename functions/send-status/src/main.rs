@@ -1,7 +1,7 @@
 //! Takes tasks from the queue and sends the messages orders owe.
 //!
 //! Calls it makes: DynamoDB UpdateItem and GetItem, Query for the shop's opt-outs (cached), the messaging provider's send call, SQS ChangeMessageVisibility for a retry and
-//! SendMessage to the dead-letter queue for what can never be handled; SSM GetParameter (cached).
+//! SendMessage to the dead-letter queue for what can never be handled; SSM GetParameter and, when names are made up, GetParametersByPath (cached).
 
 mod handler;
 
@@ -28,6 +28,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
+            |tenant| chatbill_channels::open(tenant).map(drop),
             SystemClock,
         ),
         http: HttpClient::new(Duration::from_secs(15))?,

@@ -1,5 +1,6 @@
 //! What the use cases need from outside, each small enough to say which permission it takes.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -376,6 +377,12 @@ pub trait Tenants: Sync {
         &self,
         id: &TenantId,
     ) -> impl Future<Output = Result<Option<Arc<Tenant>>, TenantError>> + Send;
+
+    /// Those at hand without asking anybody; often not all.
+    fn known(&self) -> Vec<TenantId>;
+
+    /// The names of all, as they were a minute ago at most.
+    fn all(&self) -> impl Future<Output = Result<Arc<HashSet<TenantId>>, TenantError>> + Send;
 }
 
 /// Time.

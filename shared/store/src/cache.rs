@@ -14,11 +14,8 @@ const STALE: i64 = 3600;
 const PAUSE: i64 = 30;
 /// Values kept. A document is a few kilobytes; this many fit a function's memory easily.
 const MOST_VALUES: usize = 1000;
-/// Absent names kept. When so many were asked for within [`PAUSE`], somebody is guessing names, and names never seen take turns.
+/// Absent and unusable names kept.
 const MOST_ABSENT: usize = 256;
-/// While names are being guessed, one never seen is asked for this often, milliseconds: a real tenant gets in, and the parameter
-/// store's 40 questions a second are not used up.
-const TURN: i64 = 500;
 
 /// What the cache knows about a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,10 +26,29 @@ pub(crate) enum Known<V> {
     Absent,
     /// It exists and cannot be used, for this reason.
     Unusable(String),
-    /// Nothing certain: ask. The value serves if asking fails.
-    Ask(Option<V>),
-    /// Nothing, and too many unknown names were asked for: do not ask now.
-    Flooded,
+    /// Nothing certain: ask.
+    Ask(Older<V>),
+}
+
+/// What was read last time, if anything.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Older<V> {
+    /// The last good value. It goes on serving when there is a newer one that cannot be used.
+    pub(crate) value: Option<V>,
+    /// The value is recent enough to serve while the parameter store cannot be reached.
+    recent: bool,
+}
+
+impl<V> Older<V> {
+    const NOTHING: Self = Self {
+        value: None,
+        recent: false,
+    };
+
+    /// The value to serve while the parameter store cannot be reached.
+    pub(crate) fn for_an_outage(self) -> Option<V> {
+        self.value.filter(|_| self.recent)
+    }
 }
 
 /// Values and absences by name.
@@ -43,7 +59,6 @@ pub(crate) struct Cache<V>(Mutex<State<V>>);
 struct State<V> {
     values: HashMap<String, Entry<V>>,
     absent: HashMap<String, (Millis, Option<String>)>,
-    next_turn: Option<Millis>,
 }
 
 #[derive(Debug)]
@@ -58,7 +73,6 @@ impl<V: Clone> Cache<V> {
         Self(Mutex::new(State {
             values: HashMap::new(),
             absent: HashMap::new(),
-            next_turn: None,
         }))
     }
 
@@ -70,21 +84,13 @@ impl<V: Clone> Cache<V> {
             {
                 return why.clone().map_or(Known::Absent, Known::Unusable);
             }
-            if !state.values.contains_key(name) {
-                let waits = state.flooded(now) && !state.takes_turn(now);
-                return if waits {
-                    Known::Flooded
-                } else {
-                    Known::Ask(None)
-                };
-            }
             match state.values.get(name) {
                 Some(entry) if now < entry.fresh_until => Known::Value(entry.value.clone()),
-                Some(entry) => {
-                    let serves = now < entry.read.plus_seconds(STALE);
-                    Known::Ask(serves.then(|| entry.value.clone()))
-                }
-                None => Known::Ask(None),
+                Some(entry) => Known::Ask(Older {
+                    value: Some(entry.value.clone()),
+                    recent: now < entry.read.plus_seconds(STALE),
+                }),
+                None => Known::Ask(Older::NOTHING),
             }
         })
     }
@@ -120,6 +126,22 @@ impl<V: Clone> Cache<V> {
         });
     }
 
+    /// What is there now cannot be used, so the last good value serves on: a little before the next question, and as long again
+    /// through an outage, for the parameter store was reached.
+    pub(crate) fn keep(&self, name: &str, now: Millis) {
+        self.with(|state| {
+            if let Some(entry) = state.values.get_mut(name) {
+                entry.read = now;
+                entry.fresh_until = now.plus_seconds(PAUSE);
+            }
+        });
+    }
+
+    /// The names that values are kept of.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.with(|state| state.values.keys().cloned().collect())
+    }
+
     /// Asking failed and the older value was served: it goes on serving a little before the next question.
     pub(crate) fn pause(&self, name: &str, now: Millis) {
         self.with(|state| {
@@ -135,41 +157,25 @@ impl<V: Clone> Cache<V> {
     }
 }
 
-impl<V> State<V> {
-    fn takes_turn(&mut self, now: Millis) -> bool {
-        let free = self.next_turn.is_none_or(|turn| now >= turn);
-        if free {
-            self.next_turn = Some(Millis::new(now.get().saturating_add(TURN)));
-        }
-        free
-    }
-
-    fn flooded(&self, now: Millis) -> bool {
-        self.absent.len() >= MOST_ABSENT
-            && self
-                .absent
-                .values()
-                .filter(|(until, _)| now < *until)
-                .count()
-                >= MOST_ABSENT
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const T: Millis = Millis::from_seconds(1_800_000_000);
 
+    fn ask<V>(value: Option<V>, recent: bool) -> Known<V> {
+        Known::Ask(Older { value, recent })
+    }
+
     #[test]
     fn a_value_is_fresh_five_minutes_and_serves_an_hour() {
         let cache = Cache::new();
-        assert_eq!(cache.get("a", T), Known::Ask(None));
+        assert_eq!(cache.get("a", T), ask(None, false));
         cache.put("a", 1, T);
         assert_eq!(cache.get("a", T.plus_seconds(299)), Known::Value(1));
-        assert_eq!(cache.get("a", T.plus_seconds(300)), Known::Ask(Some(1)));
-        assert_eq!(cache.get("a", T.plus_seconds(3599)), Known::Ask(Some(1)));
-        assert_eq!(cache.get("a", T.plus_seconds(3600)), Known::Ask(None));
+        assert_eq!(cache.get("a", T.plus_seconds(300)), ask(Some(1), true));
+        assert_eq!(cache.get("a", T.plus_seconds(3599)), ask(Some(1), true));
+        assert_eq!(cache.get("a", T.plus_seconds(3600)), ask(Some(1), false));
     }
 
     #[test]
@@ -179,9 +185,9 @@ mod tests {
         let later = T.plus_seconds(400);
         cache.pause("a", later);
         assert_eq!(cache.get("a", later.plus_seconds(29)), Known::Value(1));
-        assert_eq!(cache.get("a", later.plus_seconds(30)), Known::Ask(Some(1)));
+        assert_eq!(cache.get("a", later.plus_seconds(30)), ask(Some(1), true));
         cache.pause("a", T.plus_seconds(3590));
-        assert_eq!(cache.get("a", T.plus_seconds(3600)), Known::Ask(None));
+        assert_eq!(cache.get("a", T.plus_seconds(3600)), ask(Some(1), false));
     }
 
     #[test]
@@ -190,7 +196,7 @@ mod tests {
         cache.put("a", 1, T);
         cache.put_absent("a", None, T);
         assert_eq!(cache.get("a", T.plus_seconds(29)), Known::Absent);
-        assert_eq!(cache.get("a", T.plus_seconds(30)), Known::Ask(None));
+        assert_eq!(cache.get("a", T.plus_seconds(30)), ask(None, false));
         cache.put_absent("b", Some("bad".to_owned()), T);
         assert_eq!(cache.get("b", T), Known::Unusable("bad".to_owned()));
         cache.put("b", 2, T);
@@ -198,21 +204,25 @@ mod tests {
     }
 
     #[test]
-    fn guessed_names_fill_neither_memory_nor_the_parameter_store_s_limits() {
+    fn the_last_good_value_outlives_what_cannot_be_used() {
         let cache = Cache::new();
-        cache.put("known", 1, T);
+        cache.put("a", 1, T);
+        let long_after = T.plus_seconds(7200);
+        assert_eq!(cache.get("a", long_after), ask(Some(1), false));
+        cache.keep("a", long_after);
+        assert_eq!(cache.get("a", long_after.plus_seconds(29)), Known::Value(1));
+        assert_eq!(
+            cache.get("a", long_after.plus_seconds(30)),
+            ask(Some(1), true)
+        );
+    }
+
+    #[test]
+    fn absent_names_do_not_fill_the_memory() {
+        let cache: Cache<i32> = Cache::new();
         for n in 0..1000 {
-            let name = format!("guess-{n}");
-            if cache.get(&name, T) == Known::Ask(None) {
-                cache.put_absent(&name, None, T);
-            }
+            cache.put_absent(&format!("guess-{n}"), None, T);
         }
-        assert_eq!(cache.get("another", T), Known::Flooded);
-        assert_eq!(cache.get("another", T.plus_seconds(1)), Known::Ask(None));
-        assert_eq!(cache.get("another", T.plus_seconds(1)), Known::Flooded);
-        assert_eq!(cache.get("known", T), Known::Value(1));
-        assert_eq!(cache.get("known", T.plus_seconds(600)), Known::Ask(Some(1)));
-        assert_eq!(cache.get("another", T.plus_seconds(30)), Known::Ask(None));
         cache.with(|state| assert_eq!(state.absent.len(), MOST_ABSENT));
     }
 
@@ -223,7 +233,7 @@ mod tests {
             cache.put(&n.to_string(), n, T.plus_seconds(n.min(200)));
         }
         cache.with(|state| assert_eq!(state.values.len(), MOST_VALUES));
-        assert_eq!(cache.get("0", T), Known::Ask(None));
+        assert_eq!(cache.get("0", T), ask(None, false));
         assert_eq!(cache.get("1000", T), Known::Value(1000));
     }
 }

@@ -6,13 +6,14 @@ mod contacts;
 mod days;
 mod failure;
 mod item;
+mod names;
 mod orders;
 mod queue;
 mod settings;
 mod tenants;
 
-pub use aws::{MissingEnvironment, behavior, configured, sdk_config};
+pub use aws::{Credentials, MissingEnvironment, behavior, configured, sdk_config};
 pub use orders::DynamoOrders;
 pub use queue::{SqsDeadLetters, SqsQueue, SqsVisibility};
 pub use settings::SsmSettings;
-pub use tenants::SsmTenants;
+pub use tenants::{Check, SsmTenants};

@@ -35,11 +35,11 @@ impl<C: Clock> SsmSettings<C> {
 impl<C: Clock> Settings for SsmSettings<C> {
     async fn public_url(&self) -> Result<Arc<str>, SettingsError> {
         let now = self.clock.now();
-        let stale = match self.cache.get(&self.parameter, now) {
+        let older = match self.cache.get(&self.parameter, now) {
             Known::Value(url) => return Ok(url),
-            Known::Absent | Known::Flooded => return Err(missing(&self.parameter)),
+            Known::Absent => return Err(missing(&self.parameter)),
             Known::Unusable(why) => return Err(SettingsError(why)),
-            Known::Ask(stale) => stale,
+            Known::Ask(older) => older,
         };
         match read(&self.client, &self.parameter).await {
             Ok(Some(url)) => {
@@ -53,7 +53,7 @@ impl<C: Clock> Settings for SsmSettings<C> {
             }
             Err(why) => {
                 self.cache.pause(&self.parameter, now);
-                stale.ok_or(SettingsError(why))
+                older.for_an_outage().ok_or(SettingsError(why))
             }
         }
     }
@@ -61,6 +61,40 @@ impl<C: Clock> Settings for SsmSettings<C> {
 
 fn missing(parameter: &str) -> SettingsError {
     SettingsError(format!("there is no parameter {parameter}"))
+}
+
+/// Names a page of a listing can hold; the service's own limit.
+const PAGE: i32 = 10;
+/// Pages of one listing at most.
+const PAGES: usize = 200;
+
+/// The last parts of the names directly below a path, and whether these are all. Values come undecrypted and are thrown away: a
+/// listing needs no right to any key.
+pub(crate) async fn names(client: &Client, path: &str) -> Result<(Vec<String>, bool), String> {
+    let mut names = Vec::new();
+    let mut from = None;
+    for _ in 0..PAGES {
+        let page = client
+            .get_parameters_by_path()
+            .path(path)
+            .recursive(false)
+            .with_decryption(false)
+            .max_results(PAGE)
+            .set_next_token(from)
+            .send()
+            .await
+            .map_err(|error| reason(&error))?;
+        let below = page
+            .parameters()
+            .iter()
+            .filter_map(|parameter| parameter.name()?.strip_prefix(path)?.strip_prefix('/'));
+        names.extend(below.map(str::to_owned));
+        from = page.next_token.filter(|token| !token.is_empty());
+        if from.is_none() {
+            return Ok((names, true));
+        }
+    }
+    Ok((names, false))
 }
 
 /// One parameter's value, decrypted; `None` when there is no such parameter.

@@ -18,6 +18,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use chatbill_domain::event::{Event, Once, Recorded};
+use chatbill_domain::fault::Fault;
 use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::ports::{
     Append, Appended, Created, DayIndex, DeadLetters, DeliverTask, Due, OrderStore, Queue,
@@ -28,6 +29,7 @@ use chatbill_store::{
     DynamoOrders, SqsDeadLetters, SqsQueue, SqsVisibility, SsmSettings, SsmTenants,
 };
 use chatbill_testkit::builders::{NOW, bill, draft, key, reference, tenant_id, tenant_json};
+use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::FixedClock;
 use serde_json::{Value, json};
 
@@ -400,7 +402,13 @@ fn parameter(value: &Value) -> Value {
 async fn a_tenant_is_read_once_in_five_minutes() {
     let (service, config) = Service::start().await;
     let clock = FixedClock::default();
-    let tenants = SsmTenants::new(&config, "/chatbill/test/tenants/", true, clock.clone());
+    let tenants = SsmTenants::new(
+        &config,
+        "/chatbill/test/tenants/",
+        true,
+        |_| Ok(()),
+        clock.clone(),
+    );
     let acme = tenant_id("acme");
     service.answer(200, parameter(&tenant_json()));
     for _ in 0..3 {
@@ -441,21 +449,94 @@ async fn a_tenant_is_read_once_in_five_minutes() {
     }
 }
 
+fn path(names: &[&str], next: Option<&str>) -> Value {
+    let parameters: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"Name": format!("/chatbill/test/tenants/{name}"), "Type": "SecureString", "Value": "AQICAH…"}))
+        .collect();
+    json!({"Parameters": parameters, "NextToken": next})
+}
+
+fn operations(service: &Service) -> Vec<String> {
+    let requests = service.requests().into_iter();
+    requests
+        .map(|(target, _)| target.trim_start_matches("AmazonSSM.").to_owned())
+        .collect()
+}
+
 #[tokio::test]
-async fn unknown_and_unusable_tenants_are_remembered_for_a_while() {
+async fn names_of_nobody_are_answered_from_a_list() {
     let (service, config) = Service::start().await;
     let clock = FixedClock::default();
-    let tenants = SsmTenants::new(&config, "/chatbill/test/tenants", false, clock.clone());
-    let nobody = tenant_id("nobody");
-    for _ in 0..2 {
-        service.fail(400, "ParameterNotFound");
+    let tenants = SsmTenants::new(
+        &config,
+        "/chatbill/test/tenants",
+        true,
+        |_| Ok(()),
+        clock.clone(),
+    );
+    // The first name is asked for, as a merchant's would be. The list has two pages.
+    service.fail(400, "ParameterNotFound");
+    service.answer(200, path(&["other", "stray/store"], Some("more")));
+    service.answer(200, path(&["acme"], None));
+    for n in 0..100_000 {
+        let nobody = tenant_id(&format!("nobody-{n}"));
         assert!(tenants.find(&nobody).await.unwrap().is_none());
-        assert!(tenants.find(&nobody).await.unwrap().is_none());
-        assert_eq!(service.requests().len(), 1);
-        clock.advance(30);
-        service.0.lock().unwrap().answers.clear();
     }
+    let requests = service.requests();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert_eq!(
+        requests[1],
+        (
+            "AmazonSSM.GetParametersByPath".to_owned(),
+            json!({"Path": "/chatbill/test/tenants", "Recursive": false, "WithDecryption": false, "MaxResults": 10})
+        )
+    );
+    assert_eq!(requests[2].1["NextToken"], "more");
+    // A merchant that is on it is asked for in the midst of all that.
+    service.answer(200, parameter(&tenant_json()));
+    assert!(tenants.find(&tenant_id("acme")).await.unwrap().is_some());
+    assert_eq!(operations(&service), ["GetParameter"]);
+    assert_eq!(tenants.known(), [tenant_id("acme")]);
+    assert_eq!(tenants.all().await.unwrap().len(), 2);
 
+    // One who was added meanwhile is served a minute later, though the guessing goes on.
+    assert!(tenants.find(&tenant_id("new")).await.unwrap().is_none());
+    clock.advance(60);
+    service.fail(400, "ParameterNotFound");
+    assert!(tenants.find(&tenant_id("nobody")).await.unwrap().is_none());
+    let mut new = tenant_json();
+    new["tenant_id"] = json!("new");
+    service.answer(200, path(&["acme", "new", "other"], None));
+    service.answer(200, parameter(&new));
+    assert!(tenants.find(&tenant_id("new")).await.unwrap().is_some());
+    let last = ["GetParameter", "GetParametersByPath", "GetParameter"];
+    assert_eq!(operations(&service), last);
+    assert_eq!(tenants.all().await.unwrap().len(), 3);
+    assert!(operations(&service).is_empty());
+
+    // When it cannot be listed, nobody is told that a merchant does not exist.
+    clock.advance(60);
+    service.fail(400, "AccessDeniedException");
+    let refused = tenants.all().await;
+    assert!(matches!(refused, Err(TenantError::Unavailable(_))));
+    let refused = tenants.all().await;
+    assert!(matches!(refused, Err(TenantError::Unavailable(_))));
+    assert_eq!(operations(&service), ["GetParametersByPath"]);
+}
+
+#[tokio::test]
+async fn unusable_documents_are_remembered_for_a_while() {
+    let (service, config) = Service::start().await;
+    let clock = FixedClock::default();
+    let tenants = SsmTenants::new(
+        &config,
+        "/chatbill/test/tenants",
+        false,
+        |_| Ok(()),
+        clock.clone(),
+    );
+    let (logs, _guard) = Logs::capture();
     let other = tenant_id("other");
     service.answer(200, parameter(&tenant_json()));
     for _ in 0..2 {
@@ -467,6 +548,7 @@ async fn unknown_and_unusable_tenants_are_remembered_for_a_while() {
         }
     }
     assert_eq!(service.requests().len(), 1);
+    assert_eq!(logs.count("tenant_broken"), 1);
 
     clock.advance(30);
     let mut broken = tenant_json();
@@ -481,6 +563,55 @@ async fn unknown_and_unusable_tenants_are_remembered_for_a_while() {
         }
         unexpected => panic!("{unexpected:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_spoilt_document_never_replaces_a_good_one() {
+    let (service, config) = Service::start().await;
+    let clock = FixedClock::default();
+    let tenants = SsmTenants::new(
+        &config,
+        "/chatbill/test/tenants",
+        true,
+        |tenant| match tenant.display_name.as_str() {
+            "Acme Stores" => Ok(()),
+            _ => Err(vec![Fault::new("/payment/credentials", "missing", "x")]),
+        },
+        clock.clone(),
+    );
+    let (logs, _guard) = Logs::capture();
+    let acme = tenant_id("acme");
+    service.answer(200, parameter(&tenant_json()));
+    assert!(tenants.find(&acme).await.unwrap().is_some());
+    // Cut off by a hand, of another merchant, or with credentials that no connector can use.
+    let mut renamed = tenant_json();
+    renamed["display_name"] = json!("Acme");
+    let mut foreign = tenant_json();
+    foreign["tenant_id"] = json!("evil");
+    for (count, document) in [json!("{\"tenant_id\": "), renamed, foreign]
+        .iter()
+        .enumerate()
+    {
+        clock.advance(3600 * 24);
+        service.answer(200, parameter(document));
+        for _ in 0..2 {
+            let found = tenants.find(&acme).await.unwrap().unwrap();
+            assert_eq!(found.display_name, "Acme Stores");
+        }
+        let alarms = logs.count("tenant_broken");
+        assert_eq!(alarms, count + 1, "{:?}", logs.lines());
+    }
+    // Looked at again soon, so that the mended one counts soon.
+    clock.advance(30);
+    let mut mended = tenant_json();
+    mended["on_captured"] = json!("processing");
+    service.answer(200, parameter(&mended));
+    let found = tenants.find(&acme).await.unwrap().unwrap();
+    assert_eq!(found.on_captured, Fulfilment::Processing);
+    // Taken away is not spoilt.
+    clock.advance(300);
+    service.fail(400, "ParameterNotFound");
+    assert!(tenants.find(&acme).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The ports in memory, with the conditional semantics of the services they stand for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -796,6 +796,14 @@ impl Tenants for MemoryTenants {
     async fn find(&self, id: &TenantId) -> Result<Option<Arc<Tenant>>, TenantError> {
         let found = lock(&self.0).get(id).cloned();
         found.transpose().map_err(TenantError::Invalid)
+    }
+
+    fn known(&self) -> Vec<TenantId> {
+        Vec::new()
+    }
+
+    async fn all(&self) -> Result<Arc<HashSet<TenantId>>, TenantError> {
+        Ok(Arc::new(lock(&self.0).keys().cloned().collect()))
     }
 }
 
