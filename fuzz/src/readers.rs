@@ -8,6 +8,7 @@ use chatbill_domain::json;
 use chatbill_domain::lenient;
 use chatbill_domain::message::{MessageKey, Tag, Variable};
 use chatbill_domain::money::{Paise, UPI_CAP};
+use chatbill_domain::phone::Country;
 use chatbill_domain::sms::{Encoding, SLOT, Template};
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
@@ -24,7 +25,7 @@ pub fn bill(data: &[u8]) {
     let Ok(document) = json::parse(data) else {
         return;
     };
-    let bill = match Bill::read(&document, name) {
+    let bill = match Bill::read(&document, Country::INDIA, name) {
         Ok(bill) => bill,
         Err(faults) => {
             assert!(!faults.is_empty(), "refused without a reason");
@@ -66,7 +67,7 @@ pub fn bill(data: &[u8]) {
     assert_eq!(back, bill, "stored otherwise");
     assert_eq!(back.hash(), bill.hash(), "another bill after it was stored");
     let laid_out = serde_json::to_vec_pretty(&document).expect("JSON");
-    let again = json::parse(&laid_out).map(|document| Bill::read(&document, name));
+    let again = json::parse(&laid_out).map(|document| Bill::read(&document, Country::INDIA, name));
     let again = again.expect("the same JSON").expect("the same bill");
     assert_eq!(again.hash(), bill.hash(), "another bill in another layout");
 }
@@ -216,6 +217,16 @@ pub fn tag(data: &[u8]) {
             !format!("{phone:?}").contains(&text[1..]),
             "a number in full"
         );
+    }
+    for country in ["IN", "SG"] {
+        let country = Country::parse(country).expect("a country");
+        if let Ok(phone) = Msisdn::from_people(text, country) {
+            let again = Msisdn::from_people(phone.e164(), country);
+            assert_eq!(again, Ok(phone), "its own form is another number");
+        }
+    }
+    if let Ok(phone) = Msisdn::from_vendor(text) {
+        assert_eq!(Msisdn::from_vendor(phone.e164()), Ok(phone));
     }
     if let Some(amount) = Paise::parse_decimal(text) {
         let written = amount.decimal();

@@ -103,7 +103,10 @@ impl Shop {
             "reference_id": reference, "customer": {"phone": PHONE}, "goods": "physical-goods",
             "items": [{"retailer_id": "SKU1", "name": "Tea", "quantity": 1, "amount": {"value": 1000, "offset": 100}}],
         });
-        let bill = Bill::read(&document, || ReferenceId::parse("unnamed").unwrap()).unwrap();
+        let bill = Bill::read(&document, chatbill_domain::phone::Country::INDIA, || {
+            ReferenceId::parse("unnamed").unwrap()
+        })
+        .unwrap();
         let template = Template {
             name: "bill".into(),
             language: "en".into(),

@@ -11,6 +11,7 @@ use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::json;
 use chatbill_domain::message::Fulfilment;
 use chatbill_domain::order::Order;
+use chatbill_domain::phone::Country;
 use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Tenants};
 use chatbill_domain::tenant::{Scope, Tenant};
 use chatbill_runtime::api::{self, ApiError};
@@ -55,7 +56,7 @@ where
         status(ports, &tenant, &key, &by, &request).await?
     } else {
         let wanted = ResendRequest {
-            to: resend_body(api::body(&request)?)?,
+            to: resend_body(api::body(&request)?, tenant.country)?,
             idempotency_key: api::idempotency_key(&request)?,
         };
         resend(&deps(ports), &key, &wanted, &by)
@@ -122,15 +123,13 @@ fn status_body(body: &[u8]) -> Result<(Fulfilment, Option<String>), ApiError> {
 }
 
 /// `{}`, nothing, or `{"phone": "+91…"}`.
-fn resend_body(body: &[u8]) -> Result<Option<Msisdn>, ApiError> {
+fn resend_body(body: &[u8], country: Country) -> Result<Option<Msisdn>, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
     let document = json::parse(body).map_err(|fault| ApiError::invalid(vec![fault]))?;
     json::read(&document, "", |f| {
-        Some(f.parsed("phone", |text| {
-            Msisdn::parse(text).map_err(|_| Msisdn::RULE)
-        }))
+        Some(f.parsed("phone", |text| Msisdn::from_people(&text, country)))
     })
     .map_err(ApiError::invalid)
 }

@@ -61,7 +61,7 @@ where
         Some(key) => reference(&sha256(format!("{}\n{key}", tenant.id).as_bytes())),
         None => reference(&sha256(&ports.random.bytes())),
     };
-    let bill = Bill::read(&document, name).map_err(ApiError::invalid)?;
+    let bill = Bill::read(&document, tenant.country, name).map_err(ApiError::invalid)?;
     let gateway = chatbill_gateways::open(&tenant)
         .map_err(|faults| ApiError::broken_tenant(&tenant.id, &faults))?;
     let public_url = ports

@@ -117,7 +117,7 @@ pub fn quotable(text: &str) -> String {
 }
 
 /// Without width, or turning the direction of what follows: between the digits of a number they would keep it from being seen as one.
-fn invisible(c: char) -> bool {
+pub(crate) fn invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

@@ -16,6 +16,7 @@ pub mod money;
 pub mod order;
 pub mod pace;
 pub mod payment;
+pub mod phone;
 pub mod ports;
 pub mod proof;
 pub mod refund;

@@ -10,6 +10,7 @@ use crate::ids::TenantId;
 use crate::json::{self, Fields};
 use crate::message::{Fulfilment, Template, Variable};
 use crate::payment::PaymentMode;
+use crate::phone::Country;
 use crate::proof::BillProofs;
 use crate::signature::{same_bytes, sha256};
 
@@ -218,6 +219,8 @@ pub struct Tenant {
     pub id: TenantId,
     /// Its name for people.
     pub display_name: String,
+    /// Where it is: there a phone number may be written without its country's code.
+    pub country: Country,
     /// Its API keys.
     pub api_keys: Vec<ApiKey>,
     /// Secrets of receipt links, current first.
@@ -284,6 +287,10 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
         })
     });
     let display_name = f.required_text("display_name", 60);
+    let country = match f.value("country") {
+        None => Some(Country::INDIA),
+        Some(_) => f.parsed("country", |text| Country::parse(&text)),
+    };
     let api_keys = read_keys(f);
     let receipt_secrets = secrets(f, "receipt_secrets");
     if receipt_secrets
@@ -346,6 +353,7 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
     Some(Tenant {
         id,
         display_name: display_name?,
+        country: country?,
         api_keys: api_keys?,
         receipt_secrets,
         channel: channel?,

@@ -8,6 +8,7 @@ use chatbill_domain::payment::{
     AttemptStatus, Device, LookupRequest, PaymentMode, PaymentReport, PaymentRequest,
     RefundRequest, Speed,
 };
+use chatbill_domain::phone::Country;
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::Millis;
 use serde_json::{Value, json};
@@ -93,7 +94,7 @@ pub fn bill() -> Bill {
 pub fn bill_with(change: impl FnOnce(&mut Value)) -> Bill {
     let mut document = bill_json();
     change(&mut document);
-    Bill::read(&document, || reference("generated-1"))
+    Bill::read(&document, Country::INDIA, || reference("generated-1"))
         .unwrap_or_else(|faults| panic!("the bill is invalid: {faults:?}"))
 }
 

@@ -40,7 +40,10 @@ fn bill_json() -> Value {
 }
 
 fn bill(document: &Value) -> Bill {
-    Bill::read(document, || ReferenceId::parse("unnamed").unwrap()).unwrap()
+    Bill::read(document, chatbill_domain::phone::Country::INDIA, || {
+        ReferenceId::parse("unnamed").unwrap()
+    })
+    .unwrap()
 }
 
 fn tenant_named(name: &str) -> Tenant {

@@ -117,8 +117,10 @@ pub(crate) fn small_bill() -> Value {
 }
 
 pub(crate) fn bill(document: &Value) -> Bill {
-    Bill::read(document, || ReferenceId::parse("unnamed").unwrap())
-        .unwrap_or_else(|faults| panic!("{faults:?}"))
+    Bill::read(document, chatbill_domain::phone::Country::INDIA, || {
+        ReferenceId::parse("unnamed").unwrap()
+    })
+    .unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
 /// Owns what an [`Outgoing`] borrows.

@@ -425,7 +425,10 @@ fn a_bill_below_a_rupee_is_refused_beforehand() {
             "reference_id": "BM345A-12", "customer": {"phone": "+919876543210"}, "goods": "physical-goods",
             "items": [{"retailer_id": "1", "name": "Rice", "quantity": 1, "amount": {"value": paise, "offset": 100}}],
         });
-        let bill = Bill::read(&document, || reference("x")).unwrap();
+        let bill = Bill::read(&document, chatbill_domain::phone::Country::INDIA, || {
+            reference("x")
+        })
+        .unwrap();
         g.check(&bill, PaymentMode::PaymentLink, 300)
             .into_iter()
             .map(|f| (f.pointer, f.code))

@@ -266,7 +266,7 @@ fn bill(paise: i64) -> Bill {
         "reference_id": REFERENCE, "customer": {"phone": "+919876543210"}, "goods": "physical-goods",
         "items": [{"retailer_id": "1", "name": "Rice", "quantity": 1, "amount": {"value": paise, "offset": 100}}],
     });
-    Bill::read(&document, reference).unwrap()
+    Bill::read(&document, chatbill_domain::phone::Country::INDIA, reference).unwrap()
 }
 
 #[test]
