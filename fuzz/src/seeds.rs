@@ -107,9 +107,9 @@ fn own(sender: &Sender) -> Vec<Vec<u8>> {
     let key = order();
     let reference = key.reference.as_str();
     let amount = Paise::new(85_000).expect("an amount");
-    let proof = BillProofs::new(key.tenant.clone(), vec![SecretString::from(RECEIPT_SECRET)])
-        .issue(&key.reference, amount)
-        .expect("a proof");
+    let proofs = BillProofs::new(key.tenant.clone(), vec![SecretString::from(RECEIPT_SECRET)]);
+    let proof = proofs.issue(&key.reference, amount).expect("a proof");
+    let mark = proofs.named_mark(&key.reference).expect("a mark");
     let json = |value: Value| value.to_string().into_bytes();
     match sender.name.as_str() {
         "razorpay" | "razorpay+native" => {
@@ -126,6 +126,9 @@ fn own(sender: &Sender) -> Vec<Vec<u8>> {
                     "order": {"entity": {"receipt": reference, "notes": {REFERENCE_NOTE: reference}}}}})),
                 json(json!({"event": "payment_link.paid", "payload": {"payment": payment,
                     "payment_link": {"entity": {"id": "plink_1", "reference_id": reference}}}})),
+                json(json!({"event": "payment_link.paid", "payload": {"payment": payment,
+                    "payment_link": {"entity": {"id": "plink_1", "reference_id": reference,
+                        "notes": {REFERENCE_NOTE: reference, "chatbill_mark": mark}}}}})),
                 json(json!({"event": "payment_link.expired",
                     "payload": {"payment_link": {"entity": {"id": "plink_1", "reference_id": reference}}}})),
             ]
@@ -278,7 +281,6 @@ pub fn intents() -> Vec<Vec<u8>> {
     vec![
         b"upi://pay?pa=shop@bank&pn=My%20Shop+Co&mc=5411&tr=T1&am=10.00&cu=INR&sign=a%2Bb%3d".to_vec(),
         b"upi://pay?pa=billdesk@hdfcbank&pn=Acme%20Stores&mc=5411&tr=XHD50477676443&tn=Pay&am=850.00&mam=850.00&cu=INR".to_vec(),
-        b"UPI://pay?pa=shop%40hdfcbank&pn=Ram Stores&tn=50% off&am=850.00&cu=INR\n".to_vec(),
         b"upi://pay?pa=a@b&pa=c@d".to_vec(),
         b"upi://pay?&&pa=%ff".to_vec(),
     ]

@@ -80,6 +80,7 @@ pub fn forged(sender: &Sender, data: &[u8]) {
                 matches!(
                     signal,
                     Signal::Ignored(_)
+                        | Signal::Foreign(_)
                         | Signal::Payment {
                             trust: Trust::Hint,
                             ..
@@ -98,7 +99,7 @@ pub fn forged(sender: &Sender, data: &[u8]) {
     let genuine = &GENUINE[sender.name.as_str()];
     for signal in &heard {
         let known = genuine.iter().any(|known| match (known, signal) {
-            (_, Signal::Ignored(_)) => true,
+            (_, Signal::Ignored(_) | Signal::Foreign(_)) => true,
             // A hint makes us ask; what the signature covers of it is its bill and its amount.
             (
                 Signal::Payment {
@@ -151,7 +152,7 @@ pub fn signed(sender: &Sender, data: &[u8]) {
                 let stored = serde_json::to_string(report).expect("a report");
                 let back: PaymentReport = serde_json::from_str(&stored).expect("a stored report");
                 assert_eq!(&back, report, "{}: stored otherwise", sender.name);
-                if *trust == Trust::Proven {
+                if *trust != Trust::Hint {
                     assert!(sender.is_gateway, "{} holds no money", sender.name);
                     says(sender, data, report);
                 }
@@ -170,7 +171,7 @@ pub fn signed(sender: &Sender, data: &[u8]) {
             Signal::Inbound { .. } | Signal::Message { .. } => {
                 assert!(!sender.is_gateway, "{} writes to nobody", sender.name);
             }
-            Signal::Ignored(_) => {}
+            Signal::Ignored(_) | Signal::Foreign(_) => {}
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Signal {
         reference: ReferenceId,
         /// Why.
         reason: Closed,
+        /// Whether it may be applied as it stands.
+        trust: Trust,
     },
     /// Something about a refund.
     Refund {
@@ -60,14 +62,21 @@ pub enum Signal {
     },
     /// Understood, and of no consequence to an order; the text goes to the log.
     Ignored(String),
+    /// About somebody else's payments: it names another tenant, or nothing of ours. Counted, and nothing else.
+    Foreign(String),
 }
 
-/// Whether a signal may change money.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a signal may change money. One gateway account can serve several merchants, and its dashboard makes links too; so a
+/// signature says that money moved, not whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Signed by the gateway that holds the money.
+    /// Signed by the gateway that holds the money, and carrying a proof or mark of ours that names this tenant and this order
+    /// ([`crate::proof`]).
     Proven,
-    /// Anything else: the holder of the money is asked before the order changes.
+    /// Signed, and about the gateway's link or transaction with this id. It counts for the order that was given this id, and is a
+    /// hint about any other.
+    OwnLink(String),
+    /// Anything else: the holder of the money is asked about our own link before the order changes.
     Hint,
 }
 
@@ -135,7 +144,7 @@ pub fn signals(
                 Signal::LinkClosed { .. } | Signal::Inbound { .. } | Signal::Message { .. } => {
                     *signal = Signal::Ignored("an unsigned webhook cannot say that".to_owned());
                 }
-                Signal::Ignored(_) => {}
+                Signal::Ignored(_) | Signal::Foreign(_) => {}
             }
         }
     }
@@ -291,10 +300,12 @@ mod tests {
         let closed = Signal::LinkClosed {
             reference: reference.clone(),
             reason: Closed::Canceled,
+            trust: Trust::Proven,
         };
         let sender = Careless(vec![
             payment(Trust::Proven),
             refund(Trust::Proven),
+            payment(Trust::OwnLink("plink_1".into())),
             closed.clone(),
         ]);
         let raw = || RawWebhook {
@@ -305,8 +316,14 @@ mod tests {
         let unsigned = sender.verify(raw()).unwrap();
         let heard = signals(&sender, &unsigned).unwrap();
         assert_eq!(
-            heard.get(..2),
-            Some(&[payment(Trust::Hint), refund(Trust::Hint)][..])
+            heard.get(..3),
+            Some(
+                &[
+                    payment(Trust::Hint),
+                    refund(Trust::Hint),
+                    payment(Trust::Hint)
+                ][..]
+            )
         );
         assert!(matches!(heard.last(), Some(Signal::Ignored(_))));
 
@@ -314,7 +331,12 @@ mod tests {
         let signed = VerifiedWebhook::new(raw(), proof);
         assert_eq!(
             signals(&sender, &signed).unwrap(),
-            [payment(Trust::Proven), refund(Trust::Proven), closed]
+            [
+                payment(Trust::Proven),
+                refund(Trust::Proven),
+                payment(Trust::OwnLink("plink_1".into())),
+                closed
+            ]
         );
     }
 }

@@ -29,6 +29,13 @@ pub enum Event {
     },
     /// A report about an attempt to pay.
     Payment(PaymentReport),
+    /// A gateway spoke of a payment before the order was there, or before its link was known. It is no money: it makes us ask about
+    /// our own link soon.
+    Hint {
+        /// The payment that was spoken of.
+        #[serde(rename = "p")]
+        payment_id: String,
+    },
     /// The gateway closed its link.
     Closed {
         /// Why.
@@ -264,6 +271,12 @@ impl From<Recorded> for (Millis, String, Event) {
 pub struct Once(String);
 
 impl Once {
+    /// For a hint: one per payment, whatever is said about it.
+    #[must_use]
+    pub fn hint(payment_id: &str) -> Self {
+        Self(format!("hint:{payment_id}"))
+    }
+
     /// For a report about an attempt to pay. Several webhooks tell of the same fact; they share this.
     #[must_use]
     pub fn payment(report: &PaymentReport) -> Self {
@@ -361,6 +374,12 @@ impl Once {
         Self(name.to_owned())
     }
 
+    /// The same fact, when its own key was used up by something that does not count.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self(format!("{}:2", self.0))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -409,6 +428,9 @@ mod tests {
                 error: Some("payment_failed".to_owned()),
                 at: Some(at),
             }),
+            Event::Hint {
+                payment_id: "pay_1".to_owned(),
+            },
             Event::Closed {
                 reason: Closed::Expired,
             },

@@ -344,6 +344,8 @@ pub struct Order {
     /// The failure for which the order turned to SMS; later messages do not try WhatsApp again.
     pub turned_to_sms: Option<String>,
     held: BTreeSet<(Hold, String)>,
+    started_at: Option<Millis>,
+    hinted_at: Option<Millis>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
     captured_amount: Paise,
@@ -401,6 +403,8 @@ impl Order {
             refunds: Refunds::default(),
             messages: Vec::new(),
             held: BTreeSet::new(),
+            started_at: None,
+            hinted_at: None,
             closed: None,
             captured: None,
             captured_amount: Paise::ZERO,
@@ -410,6 +414,11 @@ impl Order {
             resends: 1,
             resend_asks: Vec::new(),
         };
+        let created_at = order.contents.created_at;
+        let events: Vec<Recorded> = events
+            .into_iter()
+            .map(|recorded| waited(recorded, created_at))
+            .collect();
         for recorded in &events {
             order.apply(recorded);
         }
@@ -584,6 +593,12 @@ impl Order {
         })
     }
 
+    /// Somebody spoke of a payment before we could tell whose it is, and our own link has not been asked since.
+    #[must_use]
+    pub fn is_hinted(&self) -> bool {
+        self.hinted_at.is_some()
+    }
+
     /// It is time to ask the gateway about this order.
     #[must_use]
     pub fn payment_is_due(&self, now: Millis) -> bool {
@@ -592,7 +607,8 @@ impl Order {
         }
         if self.payment_status().is_open() {
             return now.seconds_since(self.contents.created_at) >= FIRST_LOOKUPS[0]
-                || now >= self.expires_at();
+                || now >= self.expires_at()
+                || self.hint_is_due().is_some_and(|at| now >= at);
         }
         self.closed.is_some() && !self.payment_status().is_paid()
     }
@@ -694,6 +710,7 @@ impl Order {
             Event::Started(started) => {
                 if self.started.is_none() {
                     self.started = Some(started.clone());
+                    self.started_at = Some(at);
                     self.refusal = None;
                     self.owe(MessageKey::Invoice(1), at);
                 }
@@ -704,6 +721,7 @@ impl Order {
                 }
             }
             Event::Payment(report) => self.apply_payment(report, at),
+            Event::Hint { .. } => self.hinted_at = self.hinted_at.max(Some(at)),
             Event::Closed { reason } => self.close(*reason, at),
             Event::Expired => self.close(Closed::Expired, at),
             Event::Fulfilment { to, description } => {
@@ -1191,6 +1209,13 @@ impl Order {
         })
     }
 
+    /// When our own link is to be asked because a payment was spoken of before we could tell whose it is.
+    fn hint_is_due(&self) -> Option<Millis> {
+        let hinted_at = self.hinted_at?.max(self.contents.created_at);
+        let since = self.started_at.map_or(hinted_at, |at| at.max(hinted_at));
+        Some(since.plus_seconds(HINT_PATIENCE))
+    }
+
     fn payment_check(&self, now: Millis) -> Option<Millis> {
         let status = self.payment_status();
         if !status.is_open() {
@@ -1218,7 +1243,28 @@ impl Order {
         } else {
             now
         };
-        Some(from.plus_seconds(step).min(ends))
+        let regular = from.plus_seconds(step).min(ends);
+        // One early look; after that a hint is no better than silence.
+        let early = self
+            .hint_is_due()
+            .filter(|at| self.checks == 0 && now < at.plus_seconds(FIRST_LOOKUPS[0]));
+        Some(early.map_or(regular, |early| early.min(regular)))
+    }
+}
+
+/// What was stored before the order was made was parked for it. An earlier release parked facts; they too are only hints.
+fn waited(recorded: Recorded, created_at: Millis) -> Recorded {
+    if recorded.at >= created_at {
+        return recorded;
+    }
+    let payment_id = match &recorded.event {
+        Event::Payment(report) => report.payment_id.clone(),
+        Event::Refund { report, .. } => report.payment_id.clone(),
+        _ => return recorded,
+    };
+    Recorded {
+        event: Event::Hint { payment_id },
+        ..recorded
     }
 }
 
@@ -1245,6 +1291,8 @@ fn is_ask(event: &Event) -> bool {
 const START_PATIENCE: i64 = 60;
 /// Gateways are asked about an open payment after 5, then 10, 20 and 30 more minutes; after that hourly.
 const FIRST_LOOKUPS: [i64; 4] = [300, 600, 1200, 1800];
+/// Our own link is asked this long after somebody spoke of a payment and there is a link to ask, seconds.
+const HINT_PATIENCE: i64 = 45;
 /// Hourly.
 const LAST_LOOKUP: i64 = 3600;
 /// After the end: the webhook of a payment made in the last second gets two minutes before the order expires.

@@ -32,7 +32,7 @@ pub enum StoreError {
 /// What creating an order found.
 #[derive(Debug)]
 pub enum Created {
-    /// It is new. Events that arrived before it (parked webhooks) are in it already.
+    /// It is new. Hints that arrived before it are in it already.
     New(Order),
     /// There is an order of this number.
     Existing(Order),
@@ -106,8 +106,8 @@ pub trait OrderStore: Sync {
         append: &Append,
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
-    /// Keeps verified facts for an order that does not exist yet, 30 days from `now`, and says `Missing`, also when it kept
-    /// them before; when the order exists after all, they are added to it. [UpdateItem; one more when the order exists]
+    /// Keeps hints for an order that does not exist yet, 30 days from `now`, and says `Missing`, also when it kept them before; when
+    /// the order exists after all, they are added to it. [UpdateItem; one more when the order exists]
     fn park(
         &self,
         key: &OrderKey,
@@ -117,7 +117,7 @@ pub trait OrderStore: Sync {
     ) -> impl Future<Output = Result<Appended, StoreError>> + Send;
 
     /// Reserves `alias` as a message reference of `key`. False when the name is in use by another order; reserving it again
-    /// for the same order is true. (UpdateItem)
+    /// for the same order is true. Hints that wait under the name do not use it, and go. (UpdateItem)
     fn alias(
         &self,
         alias: &ReferenceId,

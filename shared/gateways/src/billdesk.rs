@@ -647,7 +647,9 @@ impl BillDesk {
             .decode(&encoded)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some(intent) = text.and_then(|text| UpiIntent::parse(&text)) else {
+        let Some((text, intent)) =
+            text.and_then(|text| UpiIntent::parse(&text).map(|intent| (text, intent)))
+        else {
             return wrong("is not a UPI address");
         };
         let amount = |name: &str| intent.get(name).map(Paise::parse_decimal);
@@ -669,7 +671,7 @@ impl BillDesk {
         }
         Ok(Some(Started {
             id,
-            link: intent.text().to_owned(),
+            link: text,
             expires_at: request.expires_at,
             extra: None,
         }))

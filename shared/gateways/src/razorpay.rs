@@ -8,13 +8,20 @@
 //! What shapes this file:
 //! - There is no idempotency header for links, but a `reference_id` is taken once. So the number of the bill is the key, and
 //!   before a second creation the first one is looked for.
+//! - "Razorpay sends every event of the account to every configured URL", whoever made the link: another merchant on the same
+//!   account, or somebody in the dashboard. So a link's `reference_id` says nothing about whose it is. Ours carry the note
+//!   [`MARK_NOTE`], which names tenant and order and only we can make: an event about a link that carries it is proven. Without it
+//!   the link's id is what counts, and the order knows which one it was given. Nothing else of a link is ours: it is not adopted
+//!   when we create again, and its payments are not reported by a lookup.
+//! - Somebody else's link may hold our reference, which is taken once for an account. Then ours is made under a second name, the
+//!   reference with four letters behind it that belong to the tenant.
 //! - Webhooks name the bill in three ways: a link's `reference_id`, a note of ours, and the `receipt` of the order the link makes.
 //!   The documents do not say that a link's notes reach its payments, but their samples do: in `payment_link.paid (UPI)` the same
 //!   note stands on link, order and payment, and where the link has none the others have none. Bare `payment.*` events have
-//!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are ignored and `payment_link.paid`
-//!   or the lookup tells of the money.
+//!   neither link nor receipt, so the note [`NOTE`] is what finds their bill; without it they are nobody's and `payment_link.paid`
+//!   or the lookup tells of the money. Whoever starts a checkout can write notes, so they are hints.
 //! - A payment made inside WhatsApp has no link. Where the messaging provider cannot be asked either (Exotel), it puts a proof next to
-//!   the note, and a signed event that carries it back names the bill for certain.
+//!   the note, and a signed event that carries it back names the bill for certain, whatever the tenant's mode is by then.
 //! - `captured: true` is not believed: the documents print a failed card payment with it. `captured: false` is: it is how the refund
 //!   of a payment that nobody ever captured differs from one of ours.
 //! - Refunds have an idempotency header, so asking again with the same key is safe; how long keys are remembered is not said, so a
@@ -38,7 +45,7 @@ use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PROOF_NOTE, PayForm, PaymentMode,
     PaymentReport, PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
-use chatbill_domain::proof::BillProofs;
+use chatbill_domain::proof::{BillProofs, Whose};
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
@@ -61,6 +68,10 @@ const MOST_NOTES: usize = 15;
 const LONGEST_DESCRIPTION: usize = 2048;
 /// Our note on every link and every refund; see the head of this file.
 const NOTE: &str = chatbill_domain::payment::REFERENCE_NOTE;
+/// Our mark on every link: [`BillProofs::named_mark`].
+const MARK_NOTE: &str = "chatbill_mark";
+/// "Create a Standard Payment Link", reference_id: up to 40 characters; ours have at most 35.
+const LONGEST_REFERENCE: usize = 40;
 /// Our note on every refund: its token. The `receipt` has it too, but the documents print answers without the receipt that was sent.
 const REFUND_NOTE: &str = "chatbill_refund";
 /// "Create a Standard Payment Link", errors: a note's value has at most 255 characters.
@@ -91,8 +102,7 @@ struct Razorpay {
     upi_link: bool,
     /// In native checkout the order's receipt is the merchant's own number, not the bill's.
     receipts_are_ours: bool,
-    /// In native checkout only; elsewhere the link can be asked.
-    proofs: Option<BillProofs>,
+    proofs: BillProofs,
 }
 
 pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
@@ -143,8 +153,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 webhook_secrets,
                 upi_link,
                 receipts_are_ours: settings.mode == PaymentMode::PaymentLink,
-                proofs: (settings.mode == PaymentMode::PaymentGateway)
-                    .then(|| settings.proofs.clone()),
+                proofs: settings.proofs.clone(),
             }))
         }
         Ok(_) => Err(faults),
@@ -169,8 +178,8 @@ impl Razorpay {
         self.get("razorpay.fetch_link", &format!("/v1/payment_links/{id}"))
     }
 
-    fn find_links(&self, reference: &ReferenceId) -> HttpCall {
-        let reference = utf8_percent_encode(reference.as_str(), STRICT);
+    fn find_links(&self, name: &str) -> HttpCall {
+        let reference = utf8_percent_encode(name, STRICT);
         self.get(
             "razorpay.find_link",
             &format!("/v1/payment_links?reference_id={reference}"),
@@ -196,14 +205,20 @@ impl Razorpay {
         }
     }
 
-    fn create_link(&self, request: &PaymentRequest) -> HttpCall {
+    fn create_link(&self, name: &str, request: &PaymentRequest) -> HttpCall {
+        // Ours win over a merchant's note of the same name, because they decide whose a payment is. The mark always has its place;
+        // the link's own reference does for the other one.
+        let mark = self.proofs.named_mark(&request.reference);
         let mut notes: Map<String, Value> = request
             .notes
             .iter()
-            .take(MOST_NOTES)
+            .filter(|(key, _)| key != MARK_NOTE)
+            .take(MOST_NOTES.saturating_sub(usize::from(mark.is_some())))
             .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
             .collect();
-        // Ours wins over a merchant's note of the same name, because it decides which bill a payment belongs to.
+        if let Some(mark) = mark {
+            notes.insert(MARK_NOTE.to_owned(), Value::from(mark));
+        }
         if notes.len() < MOST_NOTES || notes.contains_key(NOTE) {
             notes.insert(NOTE.to_owned(), Value::from(request.reference.as_str()));
         }
@@ -217,7 +232,7 @@ impl Razorpay {
             "currency": "INR",
             "accept_partial": false,
             "expire_by": request.expires_at.seconds(),
-            "reference_id": request.reference.as_str(),
+            "reference_id": name,
             "description": description,
             // The customer hears from the shop's own channel, never from the gateway as well.
             "notify": {"sms": false, "email": false},
@@ -311,61 +326,29 @@ impl Gateway for Razorpay {
 
     fn start(&self, request: &PaymentRequest, answers: &[Answer]) -> Step<Started> {
         let mut answers = answers.iter();
-        if request.maybe_exists {
-            let Some(answer) = answers.next() else {
-                return Step::call(self.find_links(&request.reference));
-            };
-            match find(answer, request) {
-                Ok(Some(started)) => return Step::done(started),
-                Ok(None) => {}
-                Err(error) => return Step::failed(error),
+        for name in self.names(&request.reference) {
+            if let Some(step) = self.start_as(&name, request, &mut answers) {
+                return step;
             }
         }
-        // A reference is taken once, so creating again after finding nothing cannot make a second link. Once is enough.
-        let mut doubt = String::new();
-        for _ in 0..2 {
-            let Some(answer) = answers.next() else {
-                return Step::call(self.create_link(request));
-            };
-            doubt = match created(answer, request) {
-                Creation::Done(started) => return Step::done(started),
-                Creation::Failed(error) => return Step::failed(error),
-                Creation::Taken => {
-                    let Some(answer) = answers.next() else {
-                        return Step::call(self.find_links(&request.reference));
-                    };
-                    return match find(answer, request) {
-                        Ok(Some(started)) => Step::done(started),
-                        Ok(None) => unknown("the reference is taken, but no link of it is shown"),
-                        Err(error) => after_doubt(error, "the reference is taken"),
-                    };
-                }
-                Creation::Unclear(doubt) => doubt,
-            };
-            let Some(answer) = answers.next() else {
-                return Step::call(self.find_links(&request.reference));
-            };
-            match find(answer, request) {
-                Ok(Some(started)) => return Step::done(started),
-                Ok(None) => {}
-                Err(error) => return after_doubt(error, &doubt),
-            }
-        }
-        unknown(&doubt)
+        Step::failed(CallError::Rejected {
+            code: "reference_taken".to_owned(),
+            reason: "other links of this account hold the bill's reference".to_owned(),
+        })
     }
 
     fn lookup(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Found> {
+        if request.mode == PaymentMode::PaymentGateway {
+            return Step::failed(CallError::Unsupported(
+                "razorpay documents no search for payments made inside WhatsApp",
+            ));
+        }
         let given = answers.len();
         let mut answers = answers.iter();
-        let Some(answer) = answers.next() else {
-            return Step::call(match &request.gateway_id {
-                Some(id) => self.fetch_link(id),
-                None => self.find_links(&request.reference),
-            });
-        };
-        let links = match links(answer, &request.reference, request.gateway_id.is_some()) {
-            Ok(links) => links,
-            Err(error) => return Step::failed(error),
+        let links = match self.our_links(request, &mut answers) {
+            Looking::Done(links) => links,
+            Looking::Call(call) => return Step::call(call),
+            Looking::Failed(error) => return Step::failed(error),
         };
         let mut found = Found {
             reports: Vec::new(),
@@ -441,12 +424,10 @@ impl Gateway for Razorpay {
         let id = match &request.gateway_id {
             Some(id) => id.clone(),
             None => {
-                let Some(answer) = answers.next() else {
-                    return Step::call(self.find_links(&request.reference));
-                };
-                let links = match links(answer, &request.reference, request.gateway_id.is_some()) {
-                    Ok(links) => links,
-                    Err(error) => return Step::failed(error),
+                let links = match self.our_links(request, &mut answers) {
+                    Looking::Done(links) => links,
+                    Looking::Call(call) => return Step::call(call),
+                    Looking::Failed(error) => return Step::failed(error),
                 };
                 if links.iter().any(Link::paid) {
                     return Step::done(Canceled::AlreadyPaid);
@@ -469,11 +450,9 @@ impl Gateway for Razorpay {
         let Some(answer) = answers.next() else {
             return Step::call(self.fetch_link(&id));
         };
-        match links(answer, &request.reference, request.gateway_id.is_some()) {
-            Ok(links) if links.iter().any(Link::paid) => Step::done(Canceled::AlreadyPaid),
-            Ok(links) if !links.is_empty() && links.iter().all(|l| l.closed().is_some()) => {
-                Step::done(Canceled::Closed)
-            }
+        match fetched(answer, &id) {
+            Ok(link) if link.paid() => Step::done(Canceled::AlreadyPaid),
+            Ok(link) if link.closed().is_some() => Step::done(Canceled::Closed),
             Ok(_) => Step::failed(refusal),
             Err(error) => after_doubt(error, &refusal.to_string()),
         }
@@ -550,7 +529,153 @@ impl Gateway for Razorpay {
     }
 }
 
+/// How far a search for our links has come.
+enum Looking {
+    Call(HttpCall),
+    Failed(CallError),
+    Done(Vec<Link>),
+}
+
 impl Razorpay {
+    /// The references our link can have: the order's own, or the second name.
+    fn names(&self, reference: &ReferenceId) -> Vec<String> {
+        let second = self.proofs.second_names(reference).into_iter().next();
+        std::iter::once(reference.to_string())
+            .chain(second)
+            .filter(|name| name.len() <= LONGEST_REFERENCE)
+            .collect()
+    }
+
+    /// The link carries our mark of this order.
+    fn is_marked(&self, link: &Link, reference: &ReferenceId) -> bool {
+        let mark = link.mark.as_deref();
+        mark.is_some_and(|mark| matches!(self.proofs.whose(reference, mark), Whose::Ours(_)))
+    }
+
+    /// The order's own link by its id. Where that is not known, those links that carry our mark.
+    fn our_links<'a>(
+        &self,
+        request: &LookupRequest,
+        answers: &mut impl Iterator<Item = &'a Answer>,
+    ) -> Looking {
+        if let Some(id) = &request.gateway_id {
+            let Some(answer) = answers.next() else {
+                return Looking::Call(self.fetch_link(id));
+            };
+            return match fetched(answer, id) {
+                Ok(link) => Looking::Done(vec![link]),
+                Err(error) => Looking::Failed(error),
+            };
+        }
+        let mut found = Vec::new();
+        for name in self.names(&request.reference) {
+            let Some(answer) = answers.next() else {
+                return Looking::Call(self.find_links(&name));
+            };
+            let links = match links(answer, &name) {
+                Ok(links) => links,
+                Err(error) => return Looking::Failed(error),
+            };
+            let all = links.len();
+            found.extend(
+                links
+                    .into_iter()
+                    .filter(|link| self.is_marked(link, &request.reference)),
+            );
+            // There is a second name only where somebody else holds the first one.
+            if !found.is_empty() || all == 0 {
+                break;
+            }
+        }
+        Looking::Done(found)
+    }
+
+    /// Makes the link under this name, or finds the one an earlier try made. `None`: the name is somebody else's.
+    fn start_as<'a>(
+        &self,
+        name: &str,
+        request: &PaymentRequest,
+        answers: &mut impl Iterator<Item = &'a Answer>,
+    ) -> Option<Step<Started>> {
+        if request.maybe_exists {
+            let Some(answer) = answers.next() else {
+                return Some(Step::call(self.find_links(name)));
+            };
+            match self.find(answer, name, request) {
+                Ok(Search::Ours(started)) => return Some(Step::done(started)),
+                Ok(Search::Others) => return None,
+                Ok(Search::Nothing) => {}
+                Err(error) => return Some(Step::failed(error)),
+            }
+        }
+        // A reference is taken once, so creating again after finding nothing cannot make a second link. Once is enough.
+        let mut doubt = String::new();
+        for _ in 0..2 {
+            let Some(answer) = answers.next() else {
+                return Some(Step::call(self.create_link(name, request)));
+            };
+            let taken = match created(answer, name, request) {
+                Creation::Done(started) => return Some(Step::done(started)),
+                Creation::Failed(error) => return Some(Step::failed(error)),
+                Creation::Taken => {
+                    "the reference is taken".clone_into(&mut doubt);
+                    true
+                }
+                Creation::Unclear(why) => {
+                    doubt = why;
+                    false
+                }
+            };
+            let Some(answer) = answers.next() else {
+                return Some(Step::call(self.find_links(name)));
+            };
+            match self.find(answer, name, request) {
+                Ok(Search::Ours(started)) => return Some(Step::done(started)),
+                Ok(Search::Others) => return None,
+                Ok(Search::Nothing) if taken => {
+                    return Some(unknown("the reference is taken, but no link of it is shown"));
+                }
+                Ok(Search::Nothing) => {}
+                Err(error) => return Some(after_doubt(error, &doubt)),
+            }
+        }
+        Some(unknown(&doubt))
+    }
+
+    /// Looks for a link of ours that can be used instead of a new one. One that cannot be used is an error.
+    fn find(
+        &self,
+        answer: &Answer,
+        name: &str,
+        request: &PaymentRequest,
+    ) -> Result<Search, CallError> {
+        let links = links(answer, name)?;
+        if links.is_empty() {
+            return Ok(Search::Nothing);
+        }
+        let ours: Vec<Link> = links
+            .into_iter()
+            .filter(|link| self.is_marked(link, &request.reference))
+            .collect();
+        let usable = ours.iter().find(|link| {
+            link.status == "created"
+                && link.currency == "INR"
+                && link.amount == Some(request.amount.get())
+        });
+        if let Some(link) = usable {
+            return match link.started(request) {
+                Some(started) => Ok(Search::Ours(started)),
+                None => Err(CallError::Unknown {
+                    reason: "the link found has no address".to_owned(),
+                }),
+            };
+        }
+        match ours.first() {
+            Some(link) => Err(unusable(link)),
+            None => Ok(Search::Others),
+        }
+    }
+
     /// Looks for our refund among those of its payment.
     fn find_refund<'a>(
         &self,
@@ -606,10 +731,16 @@ impl Webhooks for Razorpay {
         };
         let about = About::of(&hook);
         let Some((reference, trust)) = self.reference(&about, told) else {
-            return ignored(format!("{event} names no bill of ours"));
+            return Ok(vec![Signal::Foreign(format!(
+                "{event} names no bill of this tenant"
+            ))]);
         };
         let signal = match told {
-            Told::Closed(reason) => Signal::LinkClosed { reference, reason },
+            Told::Closed(reason) => Signal::LinkClosed {
+                reference,
+                reason,
+                trust,
+            },
             Told::Payment(status) => {
                 let payment = about
                     .payment
@@ -705,62 +836,98 @@ impl<'a> About<'a> {
 }
 
 impl Razorpay {
-    /// Which bill an event speaks of, and how sure that is. Only a link is ours alone. A note can be put on a payment by whoever
-    /// starts a checkout on the same account, and a receipt may be the merchant's own number of another order: where they speak of
-    /// money, the link is asked first, unless the note comes with its proof. That an attempt failed moves none.
+    /// Which bill an event speaks of, and how sure that is; `None` when it is somebody else's.
     fn reference(&self, about: &About<'_>, told: Told) -> Option<(ReferenceId, Trust)> {
+        if let Some(link) = about.link {
+            return self.of_link(link);
+        }
+        // The end of a link is told by the link.
+        if matches!(told, Told::Closed(_)) {
+            return None;
+        }
         let note = |entity: Option<&Value>| text(entity?.get("notes")?, NOTE);
         let receipt = || text(about.order.filter(|_| self.receipts_are_ours)?, "receipt");
-        let of_note = match told {
-            Told::Payment(AttemptStatus::Failed) => Trust::Proven,
-            _ => Trust::Hint,
-        };
-        let (named, trust) = match about.link.and_then(|l| text(l, "reference_id")) {
-            Some(named) => (named, Trust::Proven),
-            // The end of a link is told by the link.
-            None if matches!(told, Told::Closed(_)) => return None,
-            // A refund's own note comes first: it was written with the account's key, or in its dashboard.
-            None => match note(about.refund)
-                .or_else(|| note(about.payment))
-                .or_else(|| note(about.order))
-            {
-                Some(named) => (named, of_note),
-                None => (receipt()?, Trust::Hint),
-            },
-        };
+        // A refund's own note comes first: it was written with the account's key, or in its dashboard.
+        let named = note(about.refund)
+            .or_else(|| note(about.payment))
+            .or_else(|| note(about.order))
+            .or_else(receipt)?;
         let reference = ReferenceId::parse(named).ok()?;
         let is_refunded = |payment: &Value| {
             let of = about.refund.and_then(|refund| text(refund, "payment_id"));
             of.is_some() && of == text(payment, "id")
         };
-        let trust = match told {
-            Told::Payment(_) if self.proves(about, &reference) => Trust::Proven,
+        let may_be_proven = match told {
+            Told::Payment(_) => true,
             // A bill whose payment nobody can be asked about has its refunds told by the same webhook, those of the dashboard too.
-            Told::Refund(_)
-                if about.payment.is_some_and(is_refunded) && self.proves(about, &reference) =>
-            {
-                Trust::Proven
-            }
-            _ => trust,
+            Told::Refund(_) => about.payment.is_some_and(is_refunded),
+            Told::Closed(_) => false,
         };
+        if may_be_proven && self.proves(about, &reference) {
+            return Some((reference, Trust::Proven));
+        }
+        // A link's notes are on its payments. Anybody who starts a checkout can put them there, so a mark of ours makes no money of
+        // it; but a mark of another tenant says whose it is.
+        let is_others = [about.refund, about.payment, about.order]
+            .into_iter()
+            .filter_map(|entity| text(entity?.get("notes")?, MARK_NOTE))
+            .any(|mark| matches!(self.proofs.whose(&reference, &mark), Whose::Others));
+        (!is_others).then_some((reference, Trust::Hint))
+    }
+
+    /// Which bill a link is for. One that carries our mark is ours; of any other the order knows whether it was given its id.
+    fn of_link(&self, link: &Value) -> Option<(ReferenceId, Trust)> {
+        let notes = link.get("notes");
+        let noted = notes
+            .and_then(|notes| text(notes, NOTE))
+            .and_then(|name| ReferenceId::parse(name).ok());
+        let named = text(link, "reference_id").and_then(|name| self.first_name(&name));
+        if let Some(mark) = notes.and_then(|notes| text(notes, MARK_NOTE)) {
+            for reference in [&noted, &named].into_iter().flatten() {
+                match self.proofs.whose(reference, &mark) {
+                    Whose::Ours(_) => return Some((reference.clone(), Trust::Proven)),
+                    Whose::Others => return None,
+                    Whose::Nobodys => {}
+                }
+            }
+        }
+        let reference = named.or(noted)?;
+        let trust = text(link, "id").map_or(Trust::Hint, Trust::OwnLink);
         Some((reference, trust))
     }
 
-    /// The payment, or its order, carries our proof for this bill and exactly this payment's amount.
+    /// The order's reference behind the reference of a link.
+    fn first_name(&self, name: &str) -> Option<ReferenceId> {
+        let first = name
+            .rsplit_once('-')
+            .and_then(|(first, _)| ReferenceId::parse(first).ok())
+            .filter(|first| self.proofs.second_names(first).iter().any(|n| n == name));
+        first.or_else(|| ReferenceId::parse(name).ok())
+    }
+
+    /// The payment, or its order, carries our proof for this bill and its amount. What the customer paid can be more by the gateway's
+    /// fee ("Payments", `fee`: in paise, with tax) or less by its offer; the order has the amount that was asked for.
     fn proves(&self, about: &About<'_>, reference: &ReferenceId) -> bool {
-        let amount = about
-            .payment
-            .and_then(|payment| payment.get("amount")?.as_i64())
-            .and_then(|amount| Paise::new(amount).ok());
-        let (Some(proofs), Some(amount)) = (&self.proofs, amount) else {
-            return false;
-        };
+        let paise = |entity: Option<&Value>, name: &str| entity?.get(name)?.as_i64();
+        let paid = paise(about.payment, "amount");
+        let without_fee = paid
+            .zip(paise(about.payment, "fee"))
+            .and_then(|(paid, fee)| paid.checked_sub(fee));
+        let amounts: Vec<Paise> = [paid, without_fee, paise(about.order, "amount")]
+            .into_iter()
+            .flatten()
+            .filter_map(|amount| Paise::new(amount).ok())
+            .collect();
         [about.payment, about.order]
             .into_iter()
             .filter_map(|entity| entity?.get("notes"))
             .filter(|notes| text(notes, NOTE).as_deref() == Some(reference.as_str()))
             .filter_map(|notes| text(notes, PROOF_NOTE))
-            .any(|proof| proofs.check(reference, amount, proof.as_ref()).is_some())
+            .any(|proof| {
+                amounts
+                    .iter()
+                    .any(|amount| self.proofs.check(reference, *amount, &proof).is_some())
+            })
     }
 }
 
@@ -769,6 +936,7 @@ struct Link {
     id: String,
     url: Option<String>,
     reference: Option<String>,
+    mark: Option<String>,
     status: String,
     amount: Option<i64>,
     currency: String,
@@ -785,6 +953,7 @@ impl Link {
             url: text(value, "short_url")
                 .filter(|url| url.starts_with("https://") || url.starts_with("http://")),
             reference: text(value, "reference_id"),
+            mark: value.get("notes").and_then(|notes| text(notes, MARK_NOTE)),
             status: text(value, "status")?,
             amount: value.get("amount").and_then(Value::as_i64),
             currency: text(value, "currency").unwrap_or_else(|| "INR".to_owned()),
@@ -802,8 +971,8 @@ impl Link {
         })
     }
 
-    fn is_of(&self, reference: &ReferenceId) -> bool {
-        self.reference.as_deref() == Some(reference.as_str())
+    fn is_of(&self, name: &str) -> bool {
+        self.reference.as_deref() == Some(name)
     }
 
     fn paid(&self) -> bool {
@@ -868,7 +1037,7 @@ enum Creation {
     Unclear(String),
 }
 
-fn created(answer: &Answer, request: &PaymentRequest) -> Creation {
+fn created(answer: &Answer, name: &str, request: &PaymentRequest) -> Creation {
     let reply = match answer {
         Answer::NotSent(reason) => {
             return Creation::Failed(CallError::Unavailable {
@@ -881,9 +1050,8 @@ fn created(answer: &Answer, request: &PaymentRequest) -> Creation {
     };
     if reply.ok() {
         let link = reply.json().as_ref().and_then(Link::read);
-        let fits = |link: &Link| {
-            link.is_of(&request.reference) && link.amount == Some(request.amount.get())
-        };
+        let fits =
+            |link: &Link| link.is_of(name) && link.amount == Some(request.amount.get());
         return match link.filter(fits).and_then(|link| link.started(request)) {
             Some(started) => Creation::Done(started),
             None => Creation::Unclear("the new link could not be read".to_owned()),
@@ -902,25 +1070,16 @@ fn created(answer: &Answer, request: &PaymentRequest) -> Creation {
     }
 }
 
-/// Looks for a link that can be used instead of a new one. A link of this reference that cannot be used is an error.
-fn find(answer: &Answer, request: &PaymentRequest) -> Result<Option<Started>, CallError> {
-    let links = links(answer, &request.reference, false)?;
-    let usable = links.iter().find(|link| {
-        link.status == "created"
-            && link.currency == "INR"
-            && link.amount == Some(request.amount.get())
-    });
-    if let Some(link) = usable {
-        return match link.started(request) {
-            Some(started) => Ok(Some(started)),
-            None => Err(CallError::Unknown {
-                reason: "the link found has no address".to_owned(),
-            }),
-        };
-    }
-    let Some(link) = links.first() else {
-        return Ok(None);
-    };
+/// What is there under a name.
+enum Search {
+    /// Our link, open and of the right amount.
+    Ours(Started),
+    /// Somebody else's.
+    Others,
+    Nothing,
+}
+
+fn unusable(link: &Link) -> CallError {
     let (code, reason) = match link.status.as_str() {
         "created" => (
             "link_other_amount",
@@ -934,15 +1093,31 @@ fn find(answer: &Answer, request: &PaymentRequest) -> Result<Option<Started>, Ca
             "the link of this reference is in an unknown state",
         ),
     };
-    Err(CallError::Rejected {
+    CallError::Rejected {
         code: code.to_owned(),
         reason: reason.to_owned(),
-    })
+    }
+}
+
+/// Reads the link with this id.
+fn fetched(answer: &Answer, id: &str) -> Result<Link, CallError> {
+    let link = Link::read(&answered(answer)?).ok_or_else(|| CallError::Unavailable {
+        reason: "the answer is not a payment link".to_owned(),
+        retry_after: None,
+    })?;
+    if link.id == id {
+        Ok(link)
+    } else {
+        Err(CallError::Rejected {
+            code: "link_other_id".to_owned(),
+            reason: "the answer is about another link".to_owned(),
+        })
+    }
 }
 
 /// Reads one link or a list of links; keeps those of the wanted reference. Asking is harmless, so every failure to do so may be
 /// repeated.
-fn links(answer: &Answer, reference: &ReferenceId, by_id: bool) -> Result<Vec<Link>, CallError> {
+fn links(answer: &Answer, name: &str) -> Result<Vec<Link>, CallError> {
     let document = answered(answer)?;
     let unreadable = || CallError::Unavailable {
         reason: "the answer is not a payment link".to_owned(),
@@ -957,18 +1132,7 @@ fn links(answer: &Answer, reference: &ReferenceId, by_id: bool) -> Result<Vec<Li
             .ok_or_else(unreadable)?,
         None => vec![Link::read(&document).ok_or_else(unreadable)?],
     };
-    let all = links.len();
-    let ours: Vec<Link> = links
-        .into_iter()
-        .filter(|link| link.is_of(reference))
-        .collect();
-    if by_id && ours.len() < all {
-        return Err(CallError::Rejected {
-            code: "link_other_reference".to_owned(),
-            reason: "the link belongs to another reference".to_owned(),
-        });
-    }
-    Ok(ours)
+    Ok(links.into_iter().filter(|link| link.is_of(name)).collect())
 }
 
 /// Payments of an order, and the ids of those of which something went back.

@@ -366,11 +366,14 @@ impl OrderStore for DynamoOrders {
 
     async fn alias(&self, alias: &ReferenceId, key: &OrderKey) -> Result<bool, StoreError> {
         let name = OrderKey::new(key.tenant.clone(), alias.clone());
+        // Hints that wait under this name were about nothing of ours: a name of ours leads to an order that is asked about anyway.
         let update = Update::new(true)
             .only_if("attribute_not_exists(bill)")
-            .only_if("attribute_not_exists(events)")
             .only_if("(attribute_not_exists(alias_of) OR alias_of = :of)")
             .set("alias_of = :of")
+            .remove("events")
+            .remove("#keys")
+            .remove("#ttl")
             .value(":of", text(key.reference.as_str()));
         Ok(matches!(self.update(&name, update).await?, Written::Yes(_)))
     }

@@ -484,10 +484,13 @@ impl OrderStore for MemoryOrders {
                 .alias_of
                 .as_ref()
                 .is_some_and(|of| *of != key.reference);
-            if item.bill.is_some() || !item.events.is_empty() || other {
+            if item.bill.is_some() || other {
                 return (false, false);
             }
             item.alias_of = Some(key.reference.clone());
+            item.events.clear();
+            item.keys.clear();
+            item.ttl = None;
             (true, true)
         })?;
         Ok(done)

@@ -2,14 +2,14 @@
 
 use chatbill_domain::event::{Event, Recorded};
 use chatbill_domain::http::Answer;
-use chatbill_domain::ids::OrderKey;
+use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::payment::Started;
 use chatbill_domain::ports::{Append, Appended, Clock, Created, Due, OrderStore};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::builders::{NOW, bill, bill_with, draft, tenant_with};
+use crate::builders::{NOW, bill, bill_with, draft, tenant, tenant_with};
 use crate::memory::{
     FixedClock, MemoryDeadLetters, MemoryOrders, MemoryQueue, MemorySettings, MemoryTenants,
     ScriptedHttp, reply,
@@ -248,9 +248,17 @@ pub fn razorpay_link(reference: &str, status: &str) -> Value {
     json!({
         "accept_partial": false, "amount": 85_000, "amount_paid": if paid { 85_000 } else { 0 }, "cancelled_at": 0,
         "created_at": NOW.seconds(), "currency": "INR", "customer": {}, "expire_by": NOW.seconds() + 1890, "expired_at": 0,
-        "id": "plink_QK0000000000l1", "notes": {"chatbill_reference": reference}, "payments": payments,
+        "id": "plink_QK0000000000l1", "notes": {"chatbill_reference": reference, "chatbill_mark": mark(reference)},
+        "payments": payments,
         "reference_id": reference, "short_url": "https://rzp.io/rzp/QK00l1", "status": status, "user_id": ""
     })
+}
+
+/// What the links of the tenant `acme` carry.
+#[must_use]
+pub fn mark(reference: &str) -> String {
+    let reference = ReferenceId::parse(reference).unwrap();
+    tenant().payment.proofs.named_mark(&reference).unwrap()
 }
 
 /// A list of Razorpay's payment links.

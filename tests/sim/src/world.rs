@@ -388,10 +388,12 @@ impl OrderStore for World {
                         .alias_of
                         .as_ref()
                         .is_some_and(|of| *of != key.reference);
-                    if item.contents.is_some() || !item.events.is_empty() || other {
+                    if item.contents.is_some() || other {
                         return (false, false);
                     }
                     item.alias_of = Some(key.reference.clone());
+                    item.events.clear();
+                    item.keys.clear();
                     (true, true)
                 })
             })

@@ -147,6 +147,7 @@ async fn every_event_is_answered_as_recorded() {
             "webhook_refused",
             "webhook_unreadable",
             "webhook_parked",
+            "webhook_foreign",
             "order_held",
             "message_given_up",
         ]
@@ -164,7 +165,7 @@ async fn every_event_is_answered_as_recorded() {
 }
 
 fn paid_link() -> serde_json::Value {
-    json!({"id": "plink_1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
+    json!({"id": "plink_QK0000000000l1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
         "payments": [{"payment_id": "pay_N1", "amount": 85_000, "status": "captured", "method": "upi", "created_at": 1_795_305_600}]})
 }
 
@@ -304,7 +305,7 @@ async fn a_webhook_may_be_larger_than_a_bill() {
 }
 
 #[tokio::test]
-async fn a_payment_of_an_unknown_order_is_kept_for_it() {
+async fn a_payment_of_an_unknown_order_is_kept_as_a_hint() {
     let (logs, _guard) = Logs::capture();
     let world = billed().await;
     assert_eq!(send(&world, "razorpay-unknown-order").await, 200);
@@ -314,13 +315,22 @@ async fn a_payment_of_an_unknown_order_is_kept_for_it() {
     let Created::New(order) = world.store.create(&draft(bill)).await.unwrap() else {
         panic!("not new");
     };
-    assert_eq!(order.payment_status(), PaymentStatus::Captured);
-    assert_eq!(order.messages.len(), 1, "the receipt is owed");
+    assert_eq!(order.payment_status(), PaymentStatus::Pending);
+    assert!(order.is_hinted() && order.messages.is_empty());
 }
 
 #[tokio::test]
 async fn a_failed_attempt_after_the_payment_changes_nothing() {
     let world = billed().await;
+    let open = json!({"id": "plink_QK0000000000l1", "reference_id": "BM345A-12", "status": "created", "amount": 85_000,
+        "currency": "INR", "order_id": "order_QK0000000000o1", "payments": []});
+    let failed = json!({"items": [{"id": "pay_QK0000000000p0", "amount": 85_000, "currency": "INR", "status": "failed",
+        "captured": false, "method": "upi"}]});
+    world.http.always("razorpay.fetch_link", reply(200, &open));
+    world
+        .http
+        .always("razorpay.order_payments", reply(200, &failed));
+    // Only a note names the bill, so our link is asked.
     send(&world, "razorpay-payment-failed").await;
     assert_eq!(order(&world).payment_status(), PaymentStatus::Failed);
     send(&world, PAID).await;
@@ -504,27 +514,30 @@ async fn a_payment_nobody_can_confirm_leaves_the_order_open() {
     };
     assert_eq!(post(&world, hook("another")).await.status(), 401);
 
-    const FIND: &str = "razorpay.find_link";
-    world.http.reply(FIND, 200, &json!({"payment_links": []}));
+    // Razorpay documents no search for it, and a link with the same number is somebody else's: nobody is asked.
     post(&world, hook("secret-of-the-address")).await;
     assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+    assert!(world.http.labels().is_empty());
 
-    let paid = json!({"payment_links": [{
-        "id": "plink_1", "reference_id": "BM345A-12", "status": "paid", "amount": 85_000, "currency": "INR",
-        "payments": [{"payment_id": "pay_1", "amount": 85_000, "status": "captured", "method": "upi", "created_at": 1_795_305_600}]}]});
-    world.http.reply(FIND, 200, &paid);
-    world
-        .http
-        .reply("razorpay.list_refunds", 200, &json!({"items": []}));
-    assert_eq!(
-        post(&world, hook("secret-of-the-address")).await.status(),
-        200
-    );
+    // A note that proves nothing is no money either.
+    let captured = |proof: String| {
+        signed("razorpay-payment-captured", move |body| {
+            let notes = r#""notes":{"chatbill_reference":"BM345A-12"}"#;
+            let proven = format!(
+                r#""notes":{{"chatbill_reference":"BM345A-12","chatbill_proof":"{proof}"}}"#
+            );
+            body.replace(notes, &proven)
+        })
+    };
+    post(&world, captured("0".repeat(64))).await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+
+    // The gateway's own signed word with our proof needs no question.
+    let proofs = chatbill_testkit::builders::tenant().payment.proofs;
+    let proof = proofs.issue(&bill().reference, bill().total).unwrap();
+    assert_eq!(post(&world, captured(proof)).await.status(), 200);
     assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
-
-    // The gateway's own signed word needs no question.
-    assert_eq!(send(&world, PAID).await, 200);
-    assert_eq!(world.http.left_over(), 0);
+    assert!(world.http.labels().is_empty());
 }
 
 #[tokio::test]

@@ -89,40 +89,86 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
             tracing::info!(webhook.source = source, "ignored: {what}");
             Ok(())
         }
-        Signal::Payment {
-            reference,
-            report,
-            trust: Trust::Proven,
-        } => {
-            let key = OrderKey::new(tenant.clone(), reference);
-            let now = deps.clock.now();
-            let once = Once::payment(&report);
-            let event = Recorded::new(now, source, Event::Payment(report));
-            store_fact(deps, key, once, event, now, Unknown::Park).await
+        Signal::Foreign(what) => {
+            tracing::info!(
+                event = "webhook_foreign",
+                webhook.source = source,
+                order.tenant_id = %tenant,
+                "not ours: {what}"
+            );
+            Ok(())
         }
         Signal::Payment {
             reference,
             report,
-            trust: Trust::Hint,
+            trust,
         } => {
             let key = OrderKey::new(tenant.clone(), reference);
-            confirm(deps, key, &report, ask).await
+            let fact = Fact {
+                once: Once::payment(&report),
+                payment_id: Some(report.payment_id.clone()),
+                recorded: Recorded::new(deps.clock.now(), source, Event::Payment(report.clone())),
+            };
+            match trust {
+                Trust::Proven => store_fact(deps, key, fact).await,
+                Trust::OwnLink(id) => match of_link(deps, key, &id).await? {
+                    OfLink::Ours(key) => store_fact(deps, key, fact).await,
+                    OfLink::NotYet(key) => keep_hint(deps, &key, &report.payment_id, source).await,
+                    OfLink::Nowhere(key) => park(deps, &key, &report.payment_id, source)
+                        .await
+                        .map(|_| ())
+                        .map_err(ApplyError::from),
+                    OfLink::Another(key) => confirm(deps, key, &report, ask).await,
+                },
+                Trust::Hint => confirm(deps, key, &report, ask).await,
+            }
         }
-        Signal::LinkClosed { reference, reason } => {
-            let key = OrderKey::new(tenant.clone(), reference);
-            let now = deps.clock.now();
-            let event = Recorded::new(now, source, Event::Closed { reason });
+        Signal::LinkClosed {
+            reference,
+            reason,
+            trust,
+        } => {
+            let mut key = OrderKey::new(tenant.clone(), reference);
+            if let Trust::OwnLink(id) = &trust {
+                // Of a link that is not ours, or not known to be ours yet, the end says nothing; a lookup tells of our own.
+                let OfLink::Ours(ours) = of_link(deps, key, id).await? else {
+                    return Ok(());
+                };
+                key = ours;
+            }
+            if trust == Trust::Hint {
+                return Ok(());
+            }
             // Our orders exist before their links do: the end of another link says nothing about a bill to come.
-            store_fact(deps, key, closed_once(reason), event, now, Unknown::Ignore).await
+            let fact = Fact {
+                once: closed_once(reason),
+                payment_id: None,
+                recorded: Recorded::new(deps.clock.now(), source, Event::Closed { reason }),
+            };
+            store_fact(deps, key, fact).await
         }
         Signal::Refund {
             reference,
             report,
-            trust: Trust::Proven,
+            trust,
         } => {
-            let key = OrderKey::new(tenant.clone(), reference);
-            let now = deps.clock.now();
-            let once = Once::refund(&report);
+            let mut key = OrderKey::new(tenant.clone(), reference);
+            if let Trust::OwnLink(id) = &trust {
+                match of_link(deps, key, id).await? {
+                    OfLink::Ours(ours) => key = ours,
+                    OfLink::NotYet(key) => {
+                        return keep_hint(deps, &key, &report.payment_id, source).await;
+                    }
+                    OfLink::Nowhere(key) => {
+                        park(deps, &key, &report.payment_id, source).await?;
+                        return Ok(());
+                    }
+                    OfLink::Another(key) => return confirm_refund(deps, key, &report, ask).await,
+                }
+            }
+            if trust == Trust::Hint {
+                return confirm_refund(deps, key, &report, ask).await;
+            }
             if report.status == RefundStatus::Failed {
                 tracing::error!(
                     event = "refund_failed",
@@ -130,16 +176,16 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
                     "the gateway gave up a refund"
                 );
             }
-            let event = Recorded::new(now, source, Event::Refund { id: None, report });
-            store_fact(deps, key, once, event, now, Unknown::Park).await
-        }
-        Signal::Refund {
-            reference,
-            report,
-            trust: Trust::Hint,
-        } => {
-            let key = OrderKey::new(tenant.clone(), reference);
-            confirm_refund(deps, key, &report, ask).await
+            let fact = Fact {
+                once: Once::refund(&report),
+                payment_id: Some(report.payment_id.clone()),
+                recorded: Recorded::new(
+                    deps.clock.now(),
+                    source,
+                    Event::Refund { id: None, report },
+                ),
+            };
+            store_fact(deps, key, fact).await
         }
         Signal::Inbound { phone, at, wish } => {
             let contact = Contact {
@@ -191,71 +237,202 @@ pub(crate) fn closed_once(reason: Closed) -> Once {
     Once::named(closed_name(reason))
 }
 
-/// What becomes of a fact about an order that does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unknown {
-    /// It is kept for the order that may come.
-    Park,
-    /// It is of no consequence.
-    Ignore,
+/// What a webhook proved about an order.
+struct Fact {
+    once: Once,
+    /// The payment it is about. It is what is remembered where there is no such order yet; without one, nothing is.
+    payment_id: Option<String>,
+    recorded: Recorded,
 }
 
-/// Stores one fact about an order, or parks it when there is no such order yet, and queues what follows from it.
-async fn store_fact<S: OrderStore, Q: Queue, H, C>(
+/// Stores one fact about an order and queues what follows from it. Where there is no such order yet, a hint is kept: money that came
+/// before its bill is nobody's, and the bill's own link will tell.
+async fn store_fact<S: OrderStore, Q: Queue, H, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     mut key: OrderKey,
-    once: Once,
-    event: Recorded,
-    now: Millis,
-    unknown: Unknown,
+    fact: Fact,
 ) -> Result<(), ApplyError> {
-    let append = Append {
-        once: Some(once.clone()),
-        events: vec![event],
-        expect: None,
-        at_most: None,
-        due: Due::At(now.plus_seconds(SOON)),
-    };
-    // An alias leads to its order, and an order is no alias: two steps are enough.
-    for _ in 0..2 {
-        let order = match deps.store.append(&key, &append).await? {
-            Appended::Done(order) => {
-                report_new_holds(&order);
-                order
+    let Fact {
+        once,
+        payment_id,
+        recorded,
+    } = fact;
+    let source = recorded.by.clone();
+    let due = Due::At(recorded.at.plus_seconds(SOON));
+    // An alias leads to its order, an order is no alias, and an order that appears in between stays: three steps are enough.
+    for _ in 0..3 {
+        let stored = append_fact(deps.store, &key, once.clone(), recorded.clone(), due).await?;
+        match stored {
+            Stored::Order(order) => {
+                queue_owed(deps.queue, &order).await?;
+                return Ok(());
             }
-            // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
-            Appended::Duplicate(order) | Appended::Stale(order) => order,
-            Appended::Alias(reference) => {
-                key = OrderKey::new(key.tenant.clone(), reference);
-                continue;
-            }
-            Appended::Missing if unknown == Unknown::Ignore => return Ok(()),
-            Appended::Missing => match deps.store.park(&key, &once, &append.events, now).await? {
-                // The order appeared in between.
-                Appended::Done(order) => {
-                    report_new_holds(&order);
-                    order
-                }
-                Appended::Duplicate(order) | Appended::Stale(order) => order,
-                Appended::Missing => {
-                    tracing::warn!(
-                        event = "webhook_parked",
-                        order.tenant_id = %key.tenant, order.reference_id = %key.reference,
-                        "there is no such order yet; the webhook is kept for 30 days"
-                    );
+            Stored::Alias(reference) => key = OrderKey::new(key.tenant.clone(), reference),
+            Stored::Nothing => {
+                let Some(payment_id) = &payment_id else {
                     return Ok(());
+                };
+                match park(deps, &key, payment_id, &source).await? {
+                    Appended::Missing => return Ok(()),
+                    Appended::Alias(reference) => {
+                        key = OrderKey::new(key.tenant.clone(), reference);
+                    }
+                    // The order appeared in between, and takes the fact itself.
+                    Appended::Done(_) | Appended::Duplicate(_) | Appended::Stale(_) => {}
                 }
-                Appended::Alias(reference) => {
-                    key = OrderKey::new(key.tenant.clone(), reference);
-                    continue;
-                }
-            },
-        };
-        queue_owed(deps.queue, &order).await?;
-        return Ok(());
+            }
+        }
     }
     Err(StoreError::Corrupt(format!("{key} is an alias of an alias")).into())
 }
+
+/// Where a fact went.
+enum Stored {
+    Order(Order),
+    Alias(ReferenceId),
+    Nothing,
+}
+
+/// Writes one fact down. Whether it came before is told by its key; a key that an earlier release left behind with a fact it parked,
+/// which is only a hint today, must not keep the fact itself out.
+async fn append_fact<S: OrderStore>(
+    store: &S,
+    key: &OrderKey,
+    once: Once,
+    recorded: Recorded,
+    due: Due,
+) -> Result<Stored, StoreError> {
+    let mut append = Append {
+        once: Some(once),
+        events: vec![recorded],
+        expect: None,
+        at_most: None,
+        due,
+    };
+    for again in [false, true] {
+        return Ok(match store.append(key, &append).await? {
+            Appended::Done(order) => {
+                report_new_holds(&order);
+                Stored::Order(order)
+            }
+            // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
+            Appended::Duplicate(order) => {
+                let was_parked = append.events.iter().any(|r| was_parked(&order, &r.event));
+                if again || !was_parked {
+                    return Ok(Stored::Order(order));
+                }
+                append.once = append.once.map(|once| once.anew());
+                continue;
+            }
+            Appended::Stale(order) => Stored::Order(order),
+            Appended::Alias(reference) => Stored::Alias(reference),
+            Appended::Missing => Stored::Nothing,
+        });
+    }
+    Ok(Stored::Nothing)
+}
+
+/// An earlier release parked this fact before the order was made, and nothing told of it since.
+fn was_parked(order: &Order, event: &Event) -> bool {
+    let about = match event {
+        Event::Payment(report) => &report.payment_id,
+        Event::Refund { report, .. } => &report.payment_id,
+        _ => return false,
+    };
+    let created_at = order.contents.created_at;
+    let hinted =
+        |r: &Recorded| matches!(&r.event, Event::Hint { payment_id } if payment_id == about);
+    order.events.iter().any(|r| r.at < created_at && hinted(r)) && !is_known(order, event)
+}
+
+/// Keeps a hint under a name that may become an order's.
+async fn park<S: OrderStore, Q, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: &OrderKey,
+    payment_id: &str,
+    source: &str,
+) -> Result<Appended, StoreError> {
+    let now = deps.clock.now();
+    let hint = Event::Hint {
+        payment_id: payment_id.to_owned(),
+    };
+    let events = [Recorded::new(now, source, hint)];
+    let kept = deps
+        .store
+        .park(key, &Once::hint(payment_id), &events, now)
+        .await?;
+    if matches!(kept, Appended::Missing) {
+        tracing::warn!(
+            event = "webhook_parked",
+            order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+            "there is no such order yet; a hint is kept for 30 days"
+        );
+    }
+    Ok(kept)
+}
+
+/// Whose link a webhook speaks of.
+enum OfLink {
+    /// The one this order was given.
+    Ours(OrderKey),
+    /// The order has no link yet.
+    NotYet(OrderKey),
+    /// There is no such order yet.
+    Nowhere(OrderKey),
+    /// Some other link with our number on it.
+    Another(OrderKey),
+}
+
+/// Compares a link's id with the one the order was given.
+async fn of_link<S: OrderStore, Q, H, C>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: OrderKey,
+    id: &str,
+) -> Result<OfLink, StoreError> {
+    let (order, key) = match load(deps.store, &key).await? {
+        Loaded::Order(order) => (Some(order), key),
+        Loaded::Alias(reference) => {
+            let key = OrderKey::new(key.tenant, reference);
+            (deps.store.load(&key).await?.map(Box::new), key)
+        }
+        Loaded::Nothing => (None, key),
+    };
+    Ok(match order.as_ref().map(|order| (order, &order.started)) {
+        Some((_, Some(started))) if started.id == id => OfLink::Ours(key),
+        Some((_, Some(_))) => OfLink::Another(key),
+        // A bill that is paid inside WhatsApp never has a link, so this one is not its own.
+        Some((order, None)) if order.is_ready() => OfLink::Another(key),
+        Some((_, None)) => OfLink::NotYet(key),
+        None => OfLink::Nowhere(key),
+    })
+}
+
+/// Remembers that somebody spoke of a payment: the order's own link is asked as soon as there is one.
+async fn keep_hint<S: OrderStore, Q: Queue, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    key: &OrderKey,
+    payment_id: &str,
+    source: &str,
+) -> Result<(), ApplyError> {
+    let now = deps.clock.now();
+    let hint = Event::Hint {
+        payment_id: payment_id.to_owned(),
+    };
+    let append = Append {
+        once: Some(Once::hint(payment_id)),
+        events: vec![Recorded::new(now, source, hint)],
+        expect: None,
+        at_most: Some(MOST_HINTED),
+        due: Due::At(now.plus_seconds(START)),
+    };
+    deps.store.append(key, &append).await?;
+    Ok(())
+}
+
+/// An order with this many events takes no more hints: who makes links on the same account must not fill it.
+const MOST_HINTED: usize = 60;
+/// An order without a link is looked at again this soon when somebody spoke of its payment, seconds.
+const START: i64 = 60;
 
 /// Asks the holder of the money about an order and applies what it says.
 async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
@@ -557,20 +734,11 @@ pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
             continue;
         }
         let now = clock.now();
-        let append = Append {
-            once: Some(once),
-            events: vec![Recorded::new(now, by, event)],
-            expect: None,
-            at_most: None,
-            due: Due::At(now.plus_seconds(SOON)),
-        };
-        order = match store.append(&order.key, &append).await? {
-            Appended::Done(order) => {
-                report_new_holds(&order);
-                order
-            }
-            Appended::Duplicate(order) | Appended::Stale(order) => order,
-            Appended::Missing | Appended::Alias(_) => {
+        let recorded = Recorded::new(now, by, event);
+        let due = Due::At(now.plus_seconds(SOON));
+        order = match append_fact(store, &order.key, once, recorded, due).await? {
+            Stored::Order(order) => order,
+            Stored::Nothing | Stored::Alias(_) => {
                 return Err(StoreError::Corrupt(format!("{} vanished", order.key)).into());
             }
         };

@@ -6,7 +6,7 @@ use crate::bill::Bill;
 use crate::connector::Gateway;
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
-use crate::flows::{lookup_request, queue_owed, report_hold};
+use crate::flows::{lookup_request, queue_owed};
 use crate::http::{CallError, converse};
 use crate::ids::OrderKey;
 use crate::order::{Contents, Draft, Order, PaymentStatus, Terms};
@@ -96,13 +96,6 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         Created::Existing(order) if order.contents.hash == draft.contents.hash => (order, false),
         Created::Existing(_) | Created::Taken => return Err(CreateError::Conflict),
     };
-    if new {
-        // Webhooks that came before the order are in it now.
-        order
-            .holds
-            .iter()
-            .for_each(|(hold, _, _)| report_hold(&order, *hold));
-    }
     let order = start(
         deps.store,
         deps.http,
@@ -261,8 +254,8 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
         events: vec![Recorded::new(now, gateway.name(), event)],
         expect: None,
         at_most: None,
-        // The message is queued right after; reconcile looks in case that never happens.
-        due: Due::At(now.plus_seconds(120)),
+        // The message is queued right after; reconcile looks in case that never happens, and sooner when a payment was spoken of.
+        due: Due::At(now.plus_seconds(if order.is_hinted() { 60 } else { 120 })),
     };
     let order = match store.append(&order.key, &append).await? {
         Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => order,

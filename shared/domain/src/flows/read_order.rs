@@ -231,6 +231,9 @@ fn entry(event: &Event) -> Value {
             "method": r.method,
             "error": r.error,
         }),
+        Event::Hint { payment_id } => {
+            json!({"event": "payment_hinted", "payment_id": payment_id})
+        }
         Event::Closed { reason } => {
             json!({"event": "link_closed", "reason": serde_json::to_value(reason).unwrap_or_default()})
         }

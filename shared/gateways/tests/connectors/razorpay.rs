@@ -93,10 +93,25 @@ fn link(status: &str, changes: &Value) -> Value {
     link["amount"] = json!(84_000);
     link["reference_id"] = json!(REFERENCE);
     link["expire_by"] = json!(1_772_131_045);
+    link["notes"] = json!({"chatbill_reference": REFERENCE, "chatbill_mark": mark(REFERENCE)});
     for (name, value) in changes.as_object().unwrap() {
         link[name] = value.clone();
     }
     link
+}
+
+/// What our links of this order carry.
+fn mark(name: &str) -> String {
+    let proofs = tenant(&payment("payment_link", &[SECRET])).payment.proofs;
+    proofs
+        .named_mark(&ReferenceId::parse(name).unwrap())
+        .unwrap()
+}
+
+/// The name our link has where somebody else holds the order's own.
+fn second_name() -> String {
+    let proofs = tenant(&payment("payment_link", &[SECRET])).payment.proofs;
+    proofs.second_names(&reference()).remove(0)
 }
 
 fn same() -> Value {
@@ -218,11 +233,18 @@ fn our_note_needs_room_and_cannot_be_forged() {
             .map(|i| (format!("k{i}"), "v".to_owned()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(notes(many(14))["chatbill_reference"], REFERENCE);
-    assert_eq!(notes(many(15)).as_object().unwrap().len(), 15);
-    assert_eq!(notes(many(15)).get("chatbill_reference"), None);
-    let forged = vec![("chatbill_reference".to_owned(), "other".to_owned())];
-    assert_eq!(notes(forged)["chatbill_reference"], REFERENCE);
+    assert_eq!(notes(many(13))["chatbill_reference"], REFERENCE);
+    assert_eq!(notes(many(13)).as_object().unwrap().len(), 15);
+    // The link's own reference does for the note; nothing does for the mark.
+    for full in [14, 15] {
+        assert_eq!(notes(many(full)).as_object().unwrap().len(), 15);
+        assert_eq!(notes(many(full)).get("chatbill_reference"), None);
+        assert_eq!(notes(many(full))["chatbill_mark"], mark(REFERENCE));
+    }
+    let forged =
+        ["chatbill_reference", "chatbill_mark"].map(|name| (name.to_owned(), "other".to_owned()));
+    assert_eq!(notes(forged.to_vec())["chatbill_reference"], REFERENCE);
+    assert_eq!(notes(forged.to_vec())["chatbill_mark"], mark(REFERENCE));
 }
 
 #[test]
@@ -762,8 +784,8 @@ fn a_lookup_that_fails_says_how() {
         (error(401, "reply_bad_key"), "gateway_credentials"),
         (error(400, "reply_no_such_link"), "BAD_REQUEST_ERROR"),
         (
-            reply(200, &link("paid", &json!({"reference_id": "other"}))),
-            "link_other_reference",
+            reply(200, &link("paid", &json!({"id": "plink_other"}))),
+            "link_other_id",
         ),
     ] {
         let result = look(answer);
@@ -997,15 +1019,10 @@ fn the_event_decides_and_not_the_captured_flag() {
         // The card sample has a failure without any reason.
         let reason = (name == "payment_failed_upi").then_some("payment_failed");
         assert_eq!(report.error.as_deref(), reason);
-        // A note can be put on a payment by whoever starts a checkout; it may name a bill, but not pay it.
-        let expected = if status == AttemptStatus::Failed {
-            Trust::Proven
-        } else {
-            Trust::Hint
-        };
+        // A note can be put on a payment by whoever starts a checkout; it may name a bill, but neither pay it nor fail it.
         assert_eq!(
-            (reference.as_str(), report.status, *trust),
-            (REFERENCE, status, expected)
+            (reference.as_str(), report.status, trust),
+            (REFERENCE, status, &Trust::Hint)
         );
     }
 }
@@ -1047,7 +1064,7 @@ fn a_note_with_its_proof_pays_a_native_bill_of_that_amount() {
             ] => {
                 assert_eq!(reference.as_str(), REFERENCE);
                 assert_eq!(report.amount.get(), amount);
-                *trust
+                trust.clone()
             }
             other => panic!("{other:?}"),
         }
@@ -1057,10 +1074,11 @@ fn a_note_with_its_proof_pays_a_native_bill_of_that_amount() {
     for on in ["payment", "order"] {
         let good = hook(&notes(&proof), on);
         assert_eq!(trust("payment_gateway", &good), Trust::Proven, "{on}");
-        // Elsewhere there is a link, and it is asked.
-        assert_eq!(trust("payment_link", &good), Trust::Hint, "{on}");
+        // The bill may have gone out before the tenant changed its mode.
+        assert_eq!(trust("payment_link", &good), Trust::Proven, "{on}");
         let mut other = good.clone();
         other["payload"]["payment"]["entity"]["amount"] = json!(amount - 1);
+        other["payload"]["order"]["entity"]["amount"] = json!(amount - 1);
         let g = chatbill_gateways::open(&native).unwrap();
         let verified = g.verify(signed(other.to_string().into_bytes())).unwrap();
         assert!(matches!(
@@ -1123,13 +1141,13 @@ fn a_payment_with_its_proof_proves_its_refunds() {
             ] => {
                 assert_eq!(reference.as_str(), REFERENCE);
                 assert_eq!(json!(report.payment_id), refunded);
-                *trust
+                trust.clone()
             }
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(trust("payment_gateway", &|_| ()), Trust::Proven);
-    assert_eq!(trust("payment_link", &|_| ()), Trust::Hint);
+    assert_eq!(trust("payment_link", &|_| ()), Trust::Proven);
     let forgeries: [&dyn Fn(&mut Value); 3] = [
         &|p| p["payment"]["entity"]["amount"] = json!(amount + 1),
         &|p| p["payment"]["entity"]["id"] = json!("pay_another"),
@@ -1195,9 +1213,12 @@ fn a_bill_is_found_by_link_then_note_then_receipt() {
         payment["entity"]["notes"] = json!({"chatbill_reference": "NOTE-1"});
         payment
     };
-    let link = json!({"entity": {"reference_id": "LINK-1"}});
+    let link = json!({"entity": {"id": "plink_1", "reference_id": "LINK-1"}});
     let all = json!({"payment_link": link, "payment": noted, "order": order("RECEIPT-1")});
-    assert_eq!(read("payment_link", all).as_deref(), Some("LINK-1 Proven"));
+    assert_eq!(
+        read("payment_link", all).as_deref(),
+        Some("LINK-1 OwnLink(\"plink_1\")")
+    );
     let two = json!({"payment": noted, "order": order("RECEIPT-1")});
     assert_eq!(read("payment_link", two).as_deref(), Some("NOTE-1 Hint"));
     assert_eq!(
@@ -1212,6 +1233,223 @@ fn a_bill_is_found_by_link_then_note_then_receipt() {
         read("payment_link", json!({"order": order("rcptid #1")})),
         None
     );
+}
+
+/// What a link's event says, for tenant "acme" on an account it shares. Field report B01: every event of an account goes to every
+/// configured URL.
+fn of_link(link: &Value) -> String {
+    let hook = json!({"event": "payment_link.paid", "payload": {
+        "payment_link": {"entity": link},
+        "payment": {"entity": {"id": "pay_FOREIGN1", "amount": 85000, "currency": "INR", "status": "captured",
+            "captured": true, "method": "upi", "created_at": 1_780_000_000, "notes": []}},
+    }});
+    match &signals(&hook)[..] {
+        [
+            Signal::Payment {
+                reference, trust, ..
+            },
+        ] => format!("{reference} {trust:?}"),
+        [Signal::Foreign(_)] => "foreign".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_link_is_proven_by_its_mark_alone() {
+    let link = |changes: Value| {
+        let mut link = json!({"id": "plink_FOREIGN1", "reference_id": "1001", "amount": 85000, "status": "paid", "notes": []});
+        for (name, value) in changes.as_object().unwrap() {
+            link[name] = value.clone();
+        }
+        of_link(&link)
+    };
+    // The dashboard's, or of a shop that does without Chatbill: the order knows the id it was given.
+    let unproven = "1001 OwnLink(\"plink_FOREIGN1\")";
+    assert_eq!(link(json!({})), unproven);
+    assert_eq!(
+        link(json!({"notes": {"chatbill_reference": "1001"}})),
+        unproven
+    );
+    // Ours.
+    let notes = json!({"chatbill_reference": "1001", "chatbill_mark": mark("1001")});
+    assert_eq!(link(json!({"notes": notes})), "1001 Proven");
+    assert_eq!(
+        link(json!({"notes": {"chatbill_mark": mark("1001")}})),
+        "1001 Proven"
+    );
+    // Our mark of another order.
+    let notes = json!({"chatbill_reference": "1001", "chatbill_mark": mark("1002")});
+    assert_eq!(link(json!({"notes": notes})), unproven);
+    // Another tenant's.
+    let others = mark("1001").replace("acme.", "bina.");
+    let notes = json!({"chatbill_reference": "1001", "chatbill_mark": others});
+    assert_eq!(link(json!({"notes": notes})), "foreign");
+    // Nothing names a bill.
+    assert_eq!(link(json!({"reference_id": null})), "foreign");
+    assert_eq!(link(json!({"reference_id": "a b"})), "foreign");
+}
+
+#[test]
+fn a_payment_that_another_tenants_note_names_is_foreign() {
+    let mut hook = fixture("razorpay/hook_payment_captured_upi.json");
+    let said = |hook: &Value| format!("{:?}", signals(hook));
+    hook["payload"]["payment"]["entity"]["notes"] =
+        json!({"chatbill_reference": REFERENCE, "chatbill_mark": mark(REFERENCE)});
+    // A link's notes are on its payments, and on those of whoever copies them.
+    assert!(said(&hook).contains("trust: Hint"), "{}", said(&hook));
+    let others = mark(REFERENCE).replace("acme.", "bina.");
+    hook["payload"]["payment"]["entity"]["notes"]["chatbill_mark"] = json!(others);
+    assert!(said(&hook).contains("Foreign"), "{}", said(&hook));
+    hook["payload"]["payment"]["entity"]["notes"] = json!([]);
+    assert!(said(&hook).contains("Foreign"), "{}", said(&hook));
+}
+
+/// Field reports B02 and B03: the proof is over the bill, the payment has the fee on top or the offer off.
+#[test]
+fn a_fee_or_an_offer_does_not_break_a_native_proof() {
+    let proofs = tenant(&payment("payment_gateway", &[SECRET]))
+        .payment
+        .proofs;
+    let proof = proofs
+        .issue(&reference(), Paise::new(85_000).unwrap())
+        .unwrap();
+    let notes = json!({"chatbill_reference": REFERENCE, "chatbill_proof": proof});
+    let said = |payment: Value, order: Value| {
+        let mut hook = fixture("razorpay/hook_order_paid_upi.json");
+        for (entity, changes) in [("payment", payment), ("order", order)] {
+            hook["payload"][entity]["entity"]["notes"] = notes.clone();
+            for (name, value) in changes.as_object().unwrap() {
+                hook["payload"][entity]["entity"][name] = value.clone();
+            }
+        }
+        match &signals(&hook)[..] {
+            [Signal::Payment { trust, .. }] => trust.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (more, less, other) = (
+        json!({"amount": 86_003, "fee": 1003, "tax": 153}),
+        json!({"amount": 80_000, "fee": null}),
+        json!({"amount": 86_004, "fee": 1003}),
+    );
+    let (bill, unknown) = (json!({"amount": 85_000}), json!({"amount": 1}));
+    assert_eq!(said(more, unknown.clone()), Trust::Proven);
+    assert_eq!(said(less, bill), Trust::Proven);
+    assert_eq!(said(other, unknown), Trust::Hint);
+}
+
+#[test]
+fn a_strangers_link_is_not_adopted() {
+    let g = gateway();
+    let foreign = || link("created", &json!({"id": "plink_FOREIGN1", "notes": []}));
+    let ours = || link("created", &json!({"reference_id": second_name()}));
+    let taken = || error(400, "reply_duplicate_seen");
+    let again = PaymentRequest {
+        maybe_exists: true,
+        ..request()
+    };
+    // Somebody else's link holds the reference: ours gets the second name.
+    for strangers in [
+        vec![foreign()],
+        vec![link(
+            "paid",
+            &json!({"notes": {"chatbill_mark": mark("BM345A-99")}}),
+        )],
+        vec![link(
+            "created",
+            &json!({"notes": {"chatbill_mark": mark(REFERENCE).replace("acme.", "bina.")}}),
+        )],
+    ] {
+        let answers = [taken(), list(&strangers), reply(200, &ours())];
+        assert_eq!(
+            play(&answers, |a| g.start(&request(), a)),
+            (
+                vec!["create_link", "find_link", "create_link"],
+                Ok(started())
+            )
+        );
+    }
+    // Its answer was lost: it is found under that name, and only there.
+    let answers = [list(&[foreign()]), list(&[ours()])];
+    assert_eq!(
+        play(&answers, |a| g.start(&again, a)),
+        (vec!["find_link", "find_link"], Ok(started()))
+    );
+    // Among a stranger's, ours is the one that is taken.
+    let mine = link("created", &same());
+    let answers = [list(&[foreign(), mine])];
+    assert_eq!(
+        play(&answers, |a| g.start(&again, a)),
+        (vec!["find_link"], Ok(started()))
+    );
+    // The second name is asked for.
+    let Step::Call(call) = g.start(&request(), &[taken(), list(&[foreign()])]) else {
+        panic!("no call")
+    };
+    assert_eq!(
+        printed(&call)["body"]["content"]["reference_id"],
+        json!(second_name())
+    );
+    assert!(second_name().len() <= 40);
+    // Both names are somebody else's: a clear answer instead of an endless one.
+    let second = link(
+        "created",
+        &json!({"reference_id": second_name(), "notes": []}),
+    );
+    let answers = [list(&[foreign()]), list(&[second])];
+    let (_, result) = play(&answers, |a| g.start(&again, a));
+    assert!(
+        matches!(&result, Err(CallError::Rejected { code, .. }) if code == "reference_taken"),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn an_event_of_the_second_name_finds_its_order() {
+    let link = json!({"id": "plink_1", "reference_id": second_name(), "amount": 85000, "status": "paid", "notes": []});
+    assert_eq!(of_link(&link), format!("{REFERENCE} OwnLink(\"plink_1\")"));
+    let other = json!({"id": "plink_1", "reference_id": format!("{REFERENCE}-abcd"), "notes": []});
+    assert_eq!(
+        of_link(&other),
+        format!("{REFERENCE}-abcd OwnLink(\"plink_1\")")
+    );
+}
+
+#[test]
+fn payments_of_a_strangers_link_are_not_reported() {
+    let g = gateway();
+    let mut stranger = paid_link();
+    stranger["notes"] = json!({"chatbill_reference": REFERENCE});
+    let unknown = LookupRequest {
+        reference: reference(),
+        ..lookup_request(PaymentMode::PaymentLink, None)
+    };
+    let (calls, result) = play(&[list(&[stranger.clone()]), list(&[])], |a| {
+        g.lookup(&unknown, a)
+    });
+    assert_eq!(calls, ["find_link", "find_link"]);
+    assert_eq!(result, Ok(Found::default()));
+    let (calls, result) = play(&[list(&[stranger]), list(&[])], |a| g.cancel(&unknown, a));
+    assert_eq!(calls, ["find_link", "find_link"]);
+    assert_eq!(result, Ok(Canceled::Closed));
+    // By id, the answer must be about that id.
+    let known = LookupRequest {
+        reference: reference(),
+        ..lookup_request(PaymentMode::PaymentLink, Some("plink_OURS"))
+    };
+    let (_, result) = play(&[reply(200, &paid_link())], |a| g.lookup(&known, a));
+    assert!(
+        matches!(&result, Err(CallError::Rejected { code, .. }) if code == "link_other_id"),
+        "{result:?}"
+    );
+    // A bill paid inside WhatsApp has no link.
+    let native = LookupRequest {
+        reference: reference(),
+        ..lookup_request(PaymentMode::PaymentGateway, None)
+    };
+    let (calls, result) = play(&[], |a| g.lookup(&native, a));
+    assert!(calls.is_empty());
+    assert!(matches!(result, Err(CallError::Unsupported(_))));
 }
 
 #[test]
@@ -1677,8 +1915,8 @@ fn refunds_are_hints_and_the_event_says_how_they_ended() {
             panic!("{event}")
         };
         assert_eq!(
-            (reference.as_str(), report.status, *trust),
-            (REFERENCE, status, Trust::Hint),
+            (reference.as_str(), report.status, trust),
+            (REFERENCE, status, &Trust::Hint),
             "{event}"
         );
         assert_eq!(report.name.as_deref(), Some(TOKEN));
@@ -1719,7 +1957,7 @@ fn the_end_of_a_link_is_told_by_the_link_alone() {
     let mut hook = fixture("razorpay/hook_payment_captured_upi.json");
     hook["event"] = json!("payment_link.expired");
     hook["payload"]["payment"]["entity"]["notes"] = json!({"chatbill_reference": REFERENCE});
-    assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
+    assert!(matches!(&signals(&hook)[..], [Signal::Foreign(_)]));
 }
 
 proptest! {
