@@ -157,6 +157,9 @@ pub fn token(data: &[u8]) {
         assert_eq!(code.as_str(), text);
         let issued = ShortCode::issue(&key, &secret);
         assert_eq!(code.opens(&key, &secrets), code == issued);
+        if code.opens(&key, &secrets) {
+            assert!(code.may_be_of(&key.tenant) && code.is_genuine(&key.tenant, &secrets));
+        }
     }
     if let Some(tenant) = Tenant::named_by(text) {
         assert!(text.starts_with(&format!("cb_{tenant}_")));

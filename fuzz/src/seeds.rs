@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::readers::order;
 use crate::senders::{
-    PAYU_KEY, RECEIPT_SECRET, Sender, document, settings_of_channel, settings_of_gateway,
+    PAYU_KEY, RECEIPT_SECRET, SECRET, Sender, document, settings_of_channel, settings_of_gateway,
 };
 use crate::webhooks::written;
 
@@ -210,7 +210,10 @@ pub fn forged(sender: &Sender) -> Vec<Vec<u8>> {
     if sender.vendor == "payu" {
         let refund = json!({"key": PAYU_KEY, "action": "refund", "merchantTxnId": "BM345A-12", "mihpayid": "1",
             "amt": "100.00", "status": "success", "request_id": "7", "token": "k7m2p9q4r6s8t3v5w2x7"});
-        found.push(format!("content-type: application/json\n\n{refund}").into_bytes());
+        for token in [SECRET, "guess"] {
+            let hook = format!("?token={token}\ncontent-type: application/json\n\n{refund}");
+            found.push(hook.into_bytes());
+        }
     }
     if sender.vendor == "meta" {
         found.push(

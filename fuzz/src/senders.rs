@@ -201,7 +201,7 @@ fn razorpay(mode: &str) -> Value {
 fn payu() -> Value {
     json!({
         "mode": "payment_link", "gateway": "payu",
-        "credentials": {"key": PAYU_KEY, "salts": [SECRET], "merchant_id": "8237550",
+        "credentials": {"key": PAYU_KEY, "salts": [SECRET], "merchant_id": "8237550", "callback_token": SECRET,
                         "client_id": "client-1", "client_secret": "s3cret"},
     })
 }

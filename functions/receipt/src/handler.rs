@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chatbill_domain::fault::listed;
 use chatbill_domain::flows::create_invoice::payment_request;
+use chatbill_domain::ids::TenantId;
 use chatbill_domain::order::Order;
 use chatbill_domain::payment::PayForm;
 use chatbill_domain::ports::{Clock, Links, OrderStore, StoreError, TenantError, Tenants};
@@ -132,21 +133,50 @@ async fn open<S: OrderStore + Links, T: Tenants, C>(
     Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
 }
 
-/// The order a short link of an SMS leads to: one round trip more.
+/// The order a short link of an SMS leads to: one round trip more. A made-up one costs none.
 async fn open_short<S: OrderStore + Links, T: Tenants, C>(
     ports: &Ports<S, T, C>,
     code: &ShortCode,
 ) -> Result<Option<(Order, Arc<Tenant>)>, OpenError> {
+    let Some(tenant) = issuer(&ports.tenants, code).await? else {
+        return Ok(None);
+    };
     let Some(key) = ports.store.follow(code).await? else {
         return Ok(None);
     };
-    let Some(tenant) = ports.tenants.find(&key.tenant).await? else {
-        return Ok(None);
-    };
-    if !code.opens(&key, &tenant.receipt_secrets) {
+    if key.tenant != tenant.id || !code.opens(&key, &tenant.receipt_secrets) {
         return Ok(None);
     }
     Ok(ports.store.load(&key).await?.map(|order| (order, tenant)))
+}
+
+/// The tenant whose secrets made the code. Those at hand are tried first; only for a code that is none of theirs are all listed.
+async fn issuer<T: Tenants>(
+    tenants: &T,
+    code: &ShortCode,
+) -> Result<Option<Arc<Tenant>>, TenantError> {
+    let known = tenants.known();
+    if let Some(tenant) = issuer_among(tenants, code, known.iter()).await? {
+        return Ok(Some(tenant));
+    }
+    let all = tenants.all().await?;
+    let others = all.iter().filter(|id| !known.contains(id));
+    issuer_among(tenants, code, others).await
+}
+
+async fn issuer_among<'a, T: Tenants>(
+    tenants: &T,
+    code: &ShortCode,
+    candidates: impl Iterator<Item = &'a TenantId>,
+) -> Result<Option<Arc<Tenant>>, TenantError> {
+    for id in candidates.filter(|id| code.may_be_of(id)) {
+        if let Some(tenant) = tenants.find(id).await?
+            && code.is_genuine(id, &tenant.receipt_secrets)
+        {
+            return Ok(Some(tenant));
+        }
+    }
+    Ok(None)
 }
 
 /// Back from the gateway: the page says what is known, and asks to look again.

@@ -8,7 +8,7 @@ use chatbill_domain::message::{Form, Remedy, SendFailure};
 use chatbill_domain::sms::Templates;
 use chatbill_domain::tenant::{self, ChannelKind, ChannelSettings};
 use chatbill_domain::time::Millis;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::wire::{failure, patient, text, whole};
@@ -16,8 +16,6 @@ use crate::wire::{failure, patient, text, whole};
 /// How long a sender rests that is over its rate, in seconds, when the provider does not say. Neither documents a figure. Each
 /// further failure of the same message waits longer by the schedule.
 pub(crate) const REST: u32 = 10;
-/// The token is all that keeps strangers' callbacks out.
-const SHORTEST_TOKEN: usize = 16;
 
 /// The SMS side of an account.
 pub(crate) struct Sms {
@@ -56,17 +54,10 @@ pub(crate) fn read_sms(f: &mut Fields<'_>, channel: &ChannelSettings) -> Option<
     }))
 }
 
+/// These two sign nothing at all, so their tenants must have one.
 pub(crate) fn read_callback_token(f: &mut Fields<'_>) -> Option<SecretString> {
-    let token = tenant::secret(f, "callback_token")?;
-    if token.expose_secret().chars().count() < SHORTEST_TOKEN {
-        f.fault(
-            "callback_token",
-            "too_short",
-            format!("must have at least {SHORTEST_TOKEN} characters, and be random"),
-        );
-        return None;
-    }
-    Some(token)
+    f.required("callback_token")?;
+    tenant::callback_token(f)?
 }
 
 /// `/channel/qr_header` cannot be had.

@@ -157,6 +157,8 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         let token = tenant::secret(f, "access_token");
         let app_secrets = tenant::secrets(f, "app_secrets");
         let verify_token = tenant::secret(f, "verify_token");
+        // Everything of Meta's is signed; its address may have the token all the same.
+        let callback_token = tenant::callback_token(f);
         for (name, id) in [("phone_number_id", &phone_number_id), ("waba_id", &waba_id)] {
             if id.as_deref().is_some_and(|id| !is_plain(id)) {
                 f.fault(name, "invalid", "must be letters and digits");
@@ -168,10 +170,13 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             token?,
             app_secrets?,
             verify_token?,
+            callback_token?,
         ))
     });
     match read {
-        Ok((phone_number_id, waba_id, token, app_secrets, verify_token)) if faults.is_empty() => {
+        Ok((phone_number_id, waba_id, token, app_secrets, verify_token, _))
+            if faults.is_empty() =>
+        {
             let native = tenant.payment.mode == PaymentMode::PaymentGateway;
             Ok(Box::new(Meta {
                 base: account

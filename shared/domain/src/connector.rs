@@ -250,7 +250,7 @@ mod tests {
             "careless"
         }
         fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
-            Ok(VerifiedWebhook::unsigned(raw))
+            VerifiedWebhook::unsigned(raw, Some(&"0123456789abcdef".into()))
         }
         fn read(&self, _webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
             Ok(self.0.clone())
@@ -310,7 +310,7 @@ mod tests {
         ]);
         let raw = || RawWebhook {
             headers: vec![],
-            query: vec![],
+            query: vec![("token".into(), "0123456789abcdef".into())],
             body: vec![],
         };
         let unsigned = sender.verify(raw()).unwrap();

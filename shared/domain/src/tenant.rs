@@ -117,6 +117,31 @@ pub fn secret<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<SecretString> {
     f.required_text(name, 8192).map(SecretString::from)
 }
 
+/// The token is all that keeps strangers' callbacks out where a vendor signs none.
+const SHORTEST_TOKEN: usize = 16;
+
+/// `callback_token`, the secret in the address that a vendor reports to. Every vendor's credentials may have one. `None`: it is there and
+/// cannot be used.
+#[expect(
+    clippy::option_option,
+    reason = "absent is a value like any other; only a fault is none"
+)]
+pub fn callback_token(f: &mut Fields<'_>) -> Option<Option<SecretString>> {
+    if f.value("callback_token").is_none() {
+        return Some(None);
+    }
+    let token = secret(f, "callback_token")?;
+    if token.expose_secret().chars().count() < SHORTEST_TOKEN {
+        f.fault(
+            "callback_token",
+            "too_short",
+            format!("must have at least {SHORTEST_TOKEN} characters, and be random"),
+        );
+        return None;
+    }
+    Some(Some(token))
+}
+
 /// A list of secrets, current first; at least one.
 pub fn secrets<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<Vec<SecretString>> {
     f.required(name)?;

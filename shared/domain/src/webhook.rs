@@ -1,6 +1,8 @@
 //! A webhook before and after its signature was checked.
 
-use crate::signature::Proof;
+use secrecy::SecretString;
+
+use crate::signature::{Proof, same_secret};
 
 /// What arrived, untouched. Signatures are over these exact bytes.
 #[derive(Clone)]
@@ -59,11 +61,13 @@ impl VerifiedWebhook {
         Self { raw, signed: true }
     }
 
-    /// Lets a webhook through that its sender does not sign. Whatever is read from it, [`crate::connector::signals`] leaves only
-    /// hints of it.
-    #[must_use]
-    pub fn unsigned(raw: RawWebhook) -> Self {
-        Self { raw, signed: false }
+    /// Lets a webhook through that its sender does not sign, if its address has the tenant's `callback_token`: whoever was not given the
+    /// address costs no call. Whatever is read from it, [`crate::connector::signals`] leaves only hints of it.
+    pub fn unsigned(raw: RawWebhook, token: Option<&SecretString>) -> Result<Self, Refused> {
+        let presented = raw.query("token").ok_or(Refused::Missing)?;
+        let token = token.map(std::slice::from_ref).unwrap_or_default();
+        same_secret(token, presented).ok_or(Refused::Mismatch)?;
+        Ok(Self { raw, signed: false })
     }
 
     /// Whether its sender is proven.
@@ -104,6 +108,34 @@ pub struct Unreadable(pub String);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_signed_needs_the_token_of_its_address() {
+        let token = SecretString::from("0123456789abcdef");
+        let hook = |query: &[&str]| RawWebhook {
+            headers: vec![],
+            query: query
+                .iter()
+                .map(|value| ("token".to_owned(), (*value).to_owned()))
+                .collect(),
+            body: vec![],
+        };
+        let judge = |query: &[&str], token| {
+            VerifiedWebhook::unsigned(hook(query), token).map(|webhook| webhook.is_signed())
+        };
+        assert_eq!(judge(&["0123456789abcdef"], Some(&token)), Ok(false));
+        assert_eq!(
+            judge(&["0123456789abcdeF"], Some(&token)),
+            Err(Refused::Mismatch)
+        );
+        assert_eq!(judge(&[""], Some(&token)), Err(Refused::Mismatch));
+        assert_eq!(judge(&[], Some(&token)), Err(Refused::Missing));
+        let twice = ["0123456789abcdef", "0123456789abcdef"];
+        assert_eq!(judge(&twice, Some(&token)), Err(Refused::Missing));
+        // A tenant without one hears nothing that is not signed.
+        assert_eq!(judge(&[""], None), Err(Refused::Mismatch));
+        assert_eq!(judge(&["0123456789abcdef"], None), Err(Refused::Mismatch));
+    }
 
     #[test]
     fn a_doubled_header_is_no_header() {

@@ -40,7 +40,7 @@ use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
 use chatbill_domain::upi::UpiIntent;
 use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -79,6 +79,7 @@ struct BillDesk {
     merchant: String,
     item_code: String,
     bank: Option<String>,
+    callback_token: Option<SecretString>,
     jose: Jose,
     /// In mode `upi_intent`.
     payee: Option<Payee>,
@@ -117,6 +118,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         let name = wanted(f, "merchant_name", intent);
         let item_code = f.text("item_code", 64);
         let bank = f.text("bank_id", 64);
+        let callback_token = tenant::callback_token(f);
         if vpa.as_ref().is_some_and(|vpa| !vpa.contains('@')) {
             f.fault("vpa", "invalid", "must be a UPI address, name@bank");
         }
@@ -137,6 +139,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
             merchant: merchant?,
             item_code: item_code.unwrap_or_else(|| ITEM_CODE.to_owned()),
             bank,
+            callback_token: callback_token?,
             jose: Jose {
                 client: client?,
                 signing: signing?,
@@ -266,6 +269,18 @@ impl BillDesk {
         self.call(label, RETRIEVE_TRANSACTION, now, trace, &body)
     }
 
+    /// Where BillDesk posts what became of a transaction. What it posts is signed; the token is for whoever filters by address.
+    fn reports_to(&self, request: &PaymentRequest) -> String {
+        let address = &request.webhook_url;
+        match &self.callback_token {
+            Some(token) => {
+                let token = utf8_percent_encode(token.expose_secret(), NON_ALPHANUMERIC);
+                format!("{address}?token={token}")
+            }
+            None => address.clone(),
+        }
+    }
+
     fn create_order(&self, request: &PaymentRequest, name: &str, turn: usize) -> Option<HttpCall> {
         let mut body = json!({
             "mercid": self.merchant,
@@ -316,7 +331,7 @@ impl BillDesk {
             "payment_method_type": "upi",
             "itemcode": self.item_code,
             // "Status webhook: BillDesk will post a transaction object to the return URL (ru)". There is no browser in between.
-            "ru": request.webhook_url,
+            "ru": self.reports_to(request),
             "wa_mc": payee.category,
             "wa_vpa": payee.vpa,
             "wa_txnid": request.reference.as_str(),

@@ -14,7 +14,7 @@
 //!   dots or underscores get another spelling.
 //! - Whether a link's payment has the invoice number as its `txnid` is not documented; the sample of "Get Transaction Details" has
 //!   another. So our reference goes out in `udf1`, and a link's payments are asked for by the link and then by their `mihpayid`.
-//! - The refund callback has no hash: it is let through unsigned, and [`chatbill_domain::connector::signals`] makes a hint of it.
+//! - The refund callback has no hash: it is let through unsigned when its address has the tenant's `callback_token`, and [`chatbill_domain::connector::signals`] makes a hint of it.
 //! - Links take an OAuth token, everything else a hash of key and salt.
 
 use std::collections::BTreeMap;
@@ -90,6 +90,8 @@ struct Payu {
     client_id: SecretString,
     client_secret: SecretString,
     merchant_id: String,
+    /// In the address that PayU reports to. What has no hash is refused without.
+    callback_token: Option<SecretString>,
     /// In native checkout `udf1` is the merchant's own.
     udf1_is_ours: bool,
 }
@@ -114,6 +116,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         let client_id = tenant::secret(f, "client_id");
         let client_secret = tenant::secret(f, "client_secret");
         let merchant_id = f.required_text("merchant_id", 40);
+        let callback_token = tenant::callback_token(f);
         // It stands in a header.
         if merchant_id
             .as_ref()
@@ -125,10 +128,10 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 "must consist of letters and digits",
             );
         }
-        Some((key?, salts?, client_id?, client_secret?, merchant_id?))
+        Some((key?, salts?, client_id?, client_secret?, merchant_id?, callback_token?))
     });
     match read {
-        Ok((key, salts, client_id, client_secret, merchant_id)) if faults.is_empty() => {
+        Ok((key, salts, client_id, client_secret, merchant_id, callback_token)) if faults.is_empty() => {
             Ok(Box::new(Payu {
                 base_url: account.base_url.clone(),
                 key,
@@ -136,6 +139,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 client_id,
                 client_secret,
                 merchant_id,
+                callback_token,
                 udf1_is_ours: settings.mode == PaymentMode::PaymentLink,
             }))
         }
@@ -1422,7 +1426,7 @@ impl Webhooks for Payu {
     }
 
     /// "Webhook Events and Sample Payloads": payments are forms with a hash. "Refund Status Callback": JSON without one; it is let
-    /// through unsigned when it names our key, which keeps out nobody but those who never saw a payment of the shop.
+    /// through unsigned when its address has the tenant's `callback_token` and it names our key, which everybody who ever paid knows.
     fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
         let kind = raw.header("content-type").ok_or(Refused::Missing)?;
         let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -1437,7 +1441,9 @@ impl Webhooks for Payu {
         if kind.eq_ignore_ascii_case("application/json") {
             let document = lenient::parse(&raw.body).map_err(|_| Refused::Mismatch)?;
             return match text(&document, "key") {
-                Some(key) if key == self.key => Ok(VerifiedWebhook::unsigned(raw)),
+                Some(key) if key == self.key => {
+                    VerifiedWebhook::unsigned(raw, self.callback_token.as_ref())
+                }
                 Some(_) => Err(Refused::Mismatch),
                 None => Err(Refused::Missing),
             };

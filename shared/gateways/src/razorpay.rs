@@ -119,6 +119,8 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         let id = tenant::secret(f, "key_id");
         let secret = tenant::secret(f, "key_secret");
         let webhook_secrets = tenant::secrets(f, "webhook_secrets");
+        // Everything of Razorpay's is signed; its address may have the token all the same.
+        let callback_token = tenant::callback_token(f);
         // A colon would end the user name of the Basic scheme early (RFC 7617).
         if id
             .as_ref()
@@ -139,6 +141,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
             let detail = "Razorpay has no UPI links in test mode; key_id must be a live one";
             f.fault("upi_link", "impossible", detail);
         }
+        callback_token?;
         Some((id?, secret?, webhook_secrets?, upi_link))
     });
     match read {

@@ -156,6 +156,8 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
     let read = account.credentials.read("/payment/credentials", |f| {
         let merchant = f.required_text("merchant_identifier", 64);
         let secrets = tenant::secrets(f, "secret_keys");
+        // Everything of Zaakpay's is signed; its address may have the token all the same.
+        let callback_token = tenant::callback_token(f);
         let email = if is_link {
             f.required_text("buyer_email", 100)
         } else {
@@ -172,6 +174,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
         if email.as_ref().is_some_and(|email| !is_address(email)) {
             f.fault("buyer_email", "invalid", "must be a mail address");
         }
+        callback_token?;
         Some((merchant?, secrets?, email))
     });
     match read {

@@ -168,6 +168,7 @@ fn payu() -> Account {
     Account {
         credentials: json!({
             "key": name, "salts": [salt], "client_id": client, "client_secret": client_secret, "merchant_id": "8237550",
+            "callback_token": secret(24),
         }),
         sandbox: json!({
             "key": name, "salt": salt, "client_id": client, "client_secret": client_secret, "merchant_id": "8237550",
@@ -224,7 +225,11 @@ impl Way {
         let accounts = plan.accounts.as_object_mut().unwrap();
         accounts.remove("razorpay");
         let mut there = account.sandbox.clone();
-        there["webhook_url"] = json!(url);
+        // As it is written into the vendor's dashboard.
+        there["webhook_url"] = match account.credentials["callback_token"].as_str() {
+            Some(token) => json!(format!("{url}?token={token}")),
+            None => json!(url),
+        };
         accounts.insert(self.gateway.to_owned(), there);
         plan.accounts["meta"]["configurations"] = json!([{
             "configuration_name": "pay", "provider_name": self.gateway, "gateway_account": account.name,

@@ -394,6 +394,48 @@ mod tests {
         assert!(check(&meta.to_string(), false).is_err() && !schema.is_valid(&meta));
     }
 
+    /// Also where a vendor signs everything: the address may have the token all the same.
+    #[test]
+    fn every_vendor_s_credentials_may_have_a_callback_token() {
+        let schema = schema();
+        let razorpay = example()["payment"].clone();
+        let gateway = |name: &str, credentials: Value| json!({"mode": "payment_link", "gateway": name, "credentials": credentials});
+        let gateways = [
+            razorpay,
+            gateway(
+                "payu",
+                json!({"key": "k", "salts": ["s"], "client_id": "c", "client_secret": "s", "merchant_id": "1"}),
+            ),
+            gateway(
+                "zaakpay",
+                json!({"merchant_identifier": "m", "secret_keys": ["s"], "buyer_email": "a@b.c"}),
+            ),
+            gateway(
+                "billdesk",
+                json!({"merchant_id": "m", "client_id": "c", "security": "hmac", "signing_key": "s"}),
+            ),
+        ];
+        assert_eq!(gateways.len(), chatbill_gateways::names().len());
+        for payment in gateways {
+            let mut document = example();
+            document["payment"] = payment;
+            for (part, token, good) in [
+                ("/payment", "sixteen letters.", true),
+                ("/payment", "fifteen letters", false),
+                ("/channel", "sixteen letters.", true),
+                ("/channel", "fifteen letters", false),
+            ] {
+                let mut changed = document.clone();
+                let credentials = changed.pointer_mut(&format!("{part}/credentials")).unwrap();
+                credentials["callback_token"] = json!(token);
+                let checked = check(&changed.to_string(), false);
+                let what = format!("{} {part} {token}", document["payment"]["gateway"]);
+                assert_eq!(checked.is_ok(), good, "the functions: {what}: {checked:?}");
+                assert_eq!(schema.is_valid(&changed), good, "the schema: {what}");
+            }
+        }
+    }
+
     /// UPI links are for live keys and links only.
     #[test]
     fn the_schema_and_the_functions_agree_about_upi_links() {

@@ -221,17 +221,19 @@ async fn a_short_link_opens_the_same_page_and_no_other() {
     let page = open_link(&world, short(code.as_str())).await;
     assert_eq!(world.network.round_trips(), ["store.follow", "store.load"]);
     assert!(text(&page).contains("BM345A-12"));
-    // A stored code that was not made with the shop's secrets opens nothing.
+    // A stored code that was not made with the shop's secrets opens nothing, and nobody even looks for it.
     let forged = ShortCode::issue(&key("acme", "BM345A-12"), &SecretString::from("guessed"));
     world
         .store
         .shorten(&forged, &key("acme", "BM345A-12"))
         .await
         .unwrap();
+    world.network.reset();
     assert_eq!(
         open_link(&world, short(forged.as_str())).await.status(),
         404
     );
+    assert!(world.network.round_trips().is_empty());
     // The button on the page leads on under the same name.
     let pay = events::request_with(FUNCTION, "pay", |payload| {
         payload["path"] = json!(format!("/r/{}/pay", code.as_str()));

@@ -362,6 +362,7 @@ fn the_intent_request_has_the_fields_of_the_guide() {
     let mut settings = payment("upi_intent", "hmac");
     settings["credentials"]["bank_id"] = json!("ICW");
     settings["credentials"]["item_code"] = json!("SHOP");
+    settings["credentials"]["callback_token"] = json!("a token & more =?#");
     settings["base_url"] = json!("https://uat1.billdesk.com/u2/");
     let other = chatbill_gateways::open(&tenant(&settings)).unwrap();
     let made = call(other.start(&intent_request(), &[]));
@@ -373,6 +374,10 @@ fn the_intent_request_has_the_fields_of_the_guide() {
         (&payload(&made)["bankid"], &payload(&made)["itemcode"]),
         (&json!("ICW"), &json!("SHOP"))
     );
+    // Where it reports to is the address with the tenant's token.
+    let plain = ours["ru"].as_str().unwrap();
+    let with_token = format!("{plain}?token=a%20token%20%26%20more%20%3D%3F%23");
+    assert_eq!(payload(&made)["ru"], with_token);
 }
 
 #[test]

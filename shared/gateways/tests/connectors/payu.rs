@@ -24,6 +24,8 @@ use crate::support::{Probe, bytes, fixture, lost, printed, read, reply, tenant};
 
 const KEY: &str = "gtKFFx";
 const SALT: &str = "saltDemo0001eCwWELxi";
+/// In the address that PayU was given.
+const TOKEN: &str = "token-of-the-address";
 /// What PayU calls the bill BM345A-12.
 const ORDER: &str = "3vf014z60mr5jc3va298";
 
@@ -35,7 +37,7 @@ fn payment(mode: &str) -> Value {
         "mode": mode, "gateway": "payu", "configuration_name": "shop-payu",
         "credentials": {
             "key": KEY, "salts": ["newer", SALT], "merchant_id": "8237550",
-            "client_id": format!("client-{client}"), "client_secret": "s3cret",
+            "client_id": format!("client-{client}"), "client_secret": "s3cret", "callback_token": TOKEN,
         },
     })
 }
@@ -77,7 +79,7 @@ fn callback(document: &Value) -> RawWebhook {
             "content-type".into(),
             "application/json; charset=utf-8".into(),
         )],
-        query: vec![],
+        query: vec![("token".into(), TOKEN.into())],
         body: document.to_string().into_bytes(),
     }
 }
@@ -1453,6 +1455,40 @@ fn a_payment_is_a_reason_to_ask() {
         let verified = g.verify(signed(SALT, &[broken])).unwrap();
         assert!(g.read(&verified).is_err(), "{broken:?}");
     }
+}
+
+#[test]
+fn a_refund_callback_needs_the_token_of_its_address() {
+    let mut document = fixture("payu/hook_refund_success.json");
+    document["key"] = json!(KEY);
+    let hook = |token: Option<&str>| RawWebhook {
+        query: token
+            .iter()
+            .map(|t| ("token".into(), (*t).into()))
+            .collect(),
+        ..callback(&document)
+    };
+    let g = gateway();
+    assert!(g.verify(hook(Some(TOKEN))).is_ok());
+    assert!(matches!(g.verify(hook(None)), Err(Refused::Missing)));
+    let wrong = g.verify(hook(Some("token-of-the-addresS")));
+    assert!(matches!(wrong, Err(Refused::Mismatch)));
+    // A tenant that has none hears no refund callbacks, whatever they bring.
+    let mut without = payment("payment_link");
+    let credentials = without["credentials"].as_object_mut().unwrap();
+    credentials.remove("callback_token");
+    let g = open(&without);
+    for token in ["", TOKEN] {
+        let refused = g.verify(hook(Some(token)));
+        assert!(matches!(refused, Err(Refused::Mismatch)), "{token}");
+    }
+    // What is signed needs no token.
+    assert!(g.verify(signed(SALT, &[])).is_ok());
+    let mut short = payment("payment_link");
+    short["credentials"]["callback_token"] = json!("fifteen letters");
+    let faults = chatbill_gateways::open(&tenant(&short)).err().unwrap();
+    let named: Vec<&str> = faults.iter().map(|f| f.pointer.as_str()).collect();
+    assert_eq!(named, ["/payment/credentials/callback_token"]);
 }
 
 #[test]
