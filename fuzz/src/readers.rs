@@ -175,7 +175,7 @@ pub fn order() -> OrderKey {
     )
 }
 
-/// UPI intents: narrowing one keeps the values and their spelling, and adds nothing.
+/// UPI intents: what customers are given is read as the same intent, narrowing one keeps the values and adds nothing.
 pub fn upi(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -183,13 +183,18 @@ pub fn upi(data: &[u8]) {
     let Some(intent) = UpiIntent::parse(text) else {
         return;
     };
-    let query = text.strip_prefix(UpiIntent::PREFIX).expect("how it begins");
+    assert_eq!(
+        UpiIntent::parse(intent.text()).as_ref(),
+        Some(&intent),
+        "{}",
+        intent.text()
+    );
+    let (_, query) = text.trim_ascii().split_at(UpiIntent::PREFIX.len());
     let names: Vec<&str> = query
         .split('&')
-        .filter_map(|pair| pair.split_once('=').map(|(name, _)| name))
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
         .collect();
-    let whole = intent.only(&names);
-    assert_eq!(UpiIntent::parse(&whole).as_ref(), Some(&intent), "{whole}");
     let narrow = ["pa", "pn", "am", "cu", "tr"];
     let narrowed = UpiIntent::parse(&intent.only(&narrow));
     for name in &names {

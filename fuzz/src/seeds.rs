@@ -284,6 +284,7 @@ pub fn intents() -> Vec<Vec<u8>> {
     vec![
         b"upi://pay?pa=shop@bank&pn=My%20Shop+Co&mc=5411&tr=T1&am=10.00&cu=INR&sign=a%2Bb%3d".to_vec(),
         b"upi://pay?pa=billdesk@hdfcbank&pn=Acme%20Stores&mc=5411&tr=XHD50477676443&tn=Pay&am=850.00&mam=850.00&cu=INR".to_vec(),
+        b"UPI://pay?pa=shop%40hdfcbank&pn=Ram Stores&tn=50% off&am=850.00&cu=INR\n".to_vec(),
         b"upi://pay?pa=a@b&pa=c@d".to_vec(),
         b"upi://pay?&&pa=%ff".to_vec(),
     ]

@@ -402,6 +402,11 @@ mod tests {
             ),
             ("upi://pay", "upi://pay"),
             ("upi://pay?pa=a@b&&sign=x", "upi://pay?pa=a@b"),
+            // Field report B20.
+            (
+                "UPI://pay?pa=shop%40hdfcbank&pn=Ram Stores&mc=5411&tr=T1&am=850.00&cu=INR",
+                "upi://pay?pa=shop@hdfcbank&pn=Ram%20Stores&mc=5411&tr=T1",
+            ),
         ] {
             assert_eq!(supported_intent(uri), kept);
         }
@@ -414,6 +419,8 @@ mod tests {
             "upi://pay?pa=shop@bank",
             "upi://pay?pa=shop@bank&am=10.00&cu=INR&tn=x",
             "upi://pay?pn=A&pa=shop@bank&am=10",
+            "upi://pay?pa=shop%40bank&pn=Ram Stores&am=10.00&am=10.00&cu=INR\n",
+            "UPI://PAY?pa=shop@bank&am=10.00&sign=MEQ=",
         ] {
             assert_eq!(check_intent(good, total), Ok(()), "{good}");
         }
@@ -428,6 +435,9 @@ mod tests {
             "upi://pay?pa=shop@bank&pa=thief@bank",
             "upi://pay?pa=shop@bank&am=10.01",
             "upi://pay?pa=shop@bank&am=",
+            "upi://pay?pa=shop@bank&am",
+            "upi://pay?pa=shop@bank&am=10.00;",
+            "upi://pay?pa=shop@bank&am=10.00#&am=1.00",
             "upi://pay?pa=shop@bank&am=10.00&am=1.00",
             "upi://pay?pa=shop@bank&cu=USD",
         ] {

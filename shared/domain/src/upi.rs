@@ -1,10 +1,17 @@
-//! Reads `upi://pay` intents (NPCI, "UPI Linking Specification" 1.6). What a gateway issued is never spelled anew: an intent may be
-//! signed, and its gateway knows it by its text.
+//! Reads `upi://pay` intents (NPCI, "UPI Linking Specification" 1.6).
+//!
+//! A signed intent is passed on byte for byte, because its signature is over its text. One without a signature is known by what it
+//! says, not by its spelling, and gateways spell it in ways that some apps do not open: raw blanks, `%40` for `@`, a scheme in
+//! capitals. Those are mended. What two apps could read differently is refused, for one of them would pay somebody else.
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// A payment intent, taken apart.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpiIntent {
-    /// Name, value decoded, and the pair as it stood.
+    /// All of it, as customers are given it.
+    text: String,
+    /// Name, value decoded, and the pair as it stands in `text`.
     parameters: Vec<(String, String, String)>,
 }
 
@@ -17,27 +24,55 @@ impl std::fmt::Debug for UpiIntent {
     }
 }
 
+/// What a raw value may hold without any app reading the address differently: everything but blanks, what is not ASCII, and what
+/// addresses do not have. `%` is seen to before.
+const RAW: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
 impl UpiIntent {
     /// How every intent to pay begins.
     pub const PREFIX: &str = "upi://pay?";
 
-    /// Takes an intent apart. One that names a thing twice is none: two apps could pay two different accounts.
+    /// Takes an intent apart. One that names a thing twice and says two things of it is none: two apps could pay two different
+    /// accounts.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let query = text.strip_prefix(Self::PREFIX)?;
-        // Blanks and control characters have no place in an address; `#` would end what an app reads.
-        if query.is_empty() || !query.chars().all(|c| c.is_ascii_graphic() && c != '#') {
+        let text = text.trim_ascii();
+        let (prefix, query) = text.split_at_checked(Self::PREFIX.len())?;
+        // A control character is nobody's spelling; `#` would end what an app reads.
+        if !prefix.eq_ignore_ascii_case(Self::PREFIX)
+            || query.chars().any(|c| c.is_control() || c == '#')
+        {
             return None;
         }
         let mut parameters: Vec<(String, String, String)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=')?;
-            if name.is_empty() || parameters.iter().any(|(known, ..)| known == name) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic()) {
                 return None;
             }
-            parameters.push((name.to_owned(), decoded(value)?, pair.to_owned()));
+            let value = mended(name, value);
+            let said = decoded(&value)?;
+            let mut known = parameters.iter();
+            match known.find(|(known, ..)| known.eq_ignore_ascii_case(name)) {
+                // Twice, and the same both times.
+                Some((known, before, _)) if known == name && *before == said => {}
+                Some(_) => return None,
+                None => parameters.push((name.to_owned(), said, format!("{name}={value}"))),
+            }
         }
-        (!parameters.is_empty()).then_some(Self { parameters })
+        let signs = |name: &String| name.eq_ignore_ascii_case("sign");
+        let text = match parameters.as_slice() {
+            [] => return None,
+            all if all.iter().any(|(name, ..)| signs(name)) => text.to_owned(),
+            all => joined(all.iter()),
+        };
+        Some(Self { text, parameters })
+    }
+
+    /// The whole intent, as customers are given it: byte for byte what the gateway signed, or mended where it signed nothing.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// A parameter's value, decoded.
@@ -49,17 +84,44 @@ impl UpiIntent {
             .map(|(_, value, _)| value.as_str())
     }
 
-    /// The same intent with nothing but these parameters, in its own sequence and spelling.
+    /// The same intent with nothing but these parameters, in its own sequence. It is not the gateway's text any more, so it is mended
+    /// also where the whole is signed.
     #[must_use]
     pub fn only(&self, names: &[&str]) -> String {
-        let kept: Vec<&str> = self
-            .parameters
-            .iter()
-            .filter(|(name, ..)| names.contains(&name.as_str()))
-            .map(|(.., pair)| pair.as_str())
-            .collect();
-        format!("{}{}", Self::PREFIX, kept.join("&"))
+        let kept = |(name, ..): &&(String, String, String)| names.contains(&name.as_str());
+        joined(self.parameters.iter().filter(kept))
     }
+}
+
+fn joined<'a>(parameters: impl Iterator<Item = &'a (String, String, String)>) -> String {
+    let pairs: Vec<&str> = parameters.map(|(.., pair)| pair.as_str()).collect();
+    format!("{}{}", UpiIntent::PREFIX, pairs.join("&"))
+}
+
+/// A value spelled so that every app reads the same. A plus stays a plus: the specification encodes blanks as `%20`, and what a
+/// gateway meant by one cannot be told.
+fn mended(name: &str, value: &str) -> String {
+    let value = value.trim_matches(' ');
+    let value = match name {
+        // Some apps do not decode the payee's `@`.
+        "pa" => value.replace("%40", "@"),
+        // "50% off": nothing is paid by these, so a percent sign without two hex digits behind it stands for itself.
+        "pn" | "tn" => with_bare_percents(value),
+        _ => value.to_owned(),
+    };
+    utf8_percent_encode(&value, RAW).to_string()
+}
+
+fn with_bare_percents(value: &str) -> String {
+    let mut parts = value.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut code = part.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        let is_code = code.next().is_some() && code.next().is_some();
+        text.push_str(if is_code { "%" } else { "%25" });
+        text.push_str(part);
+    }
+    text
 }
 
 /// Percent-decoding. A plus is a plus: the specification encodes blanks as `%20`.
@@ -97,6 +159,74 @@ mod tests {
             "upi://pay?pn=My%20Shop+Co&tr=T1"
         );
         assert!(!format!("{intent:?}").contains("bank"));
+        assert_eq!(intent.text(), text);
+    }
+
+    fn mended(text: &str) -> String {
+        let intent = UpiIntent::parse(text).unwrap_or_else(|| panic!("{text}"));
+        intent.text().to_owned()
+    }
+
+    // Field report B20, and its relatives.
+    #[test]
+    fn an_unsigned_intent_is_spelled_for_every_app() {
+        let plain = "upi://pay?pa=shop@hdfcbank&pn=Ram%20Stores&mc=5411&tr=T1&am=850.00&cu=INR";
+        for odd in [
+            "upi://pay?pa=shop@hdfcbank&pn=Ram Stores&mc=5411&tr=T1&am=850.00&cu=INR",
+            "upi://pay?pa=shop%40hdfcbank&pn=Ram Stores&mc=5411&tr=T1&am=850.00&cu=INR",
+            "UPI://PAY?pa=shop@hdfcbank&pn=Ram%20Stores&mc=5411&tr=T1&am=850.00&cu=INR",
+            "Upi://Pay?pa=shop@hdfcbank&&pn=Ram%20Stores&mc=5411&tr=T1&am=850.00&cu=INR&",
+            " upi://pay?pa=shop@hdfcbank&pn=Ram Stores&mc=5411&tr=T1&am=850.00&cu=INR\r\n",
+            "upi://pay?pa=shop@hdfcbank&pn=Ram Stores&mc=5411&tr=T1&am=850.00&am=850.00&cu=INR",
+        ] {
+            assert_eq!(mended(odd), plain, "{odd}");
+        }
+        for (odd, plain) in [
+            (
+                "upi://pay?pa=a@b&pn=R\u{e9}my",
+                "upi://pay?pa=a@b&pn=R%C3%A9my",
+            ),
+            (
+                "upi://pay?pa=a@b&pn=Ram+Stores",
+                "upi://pay?pa=a@b&pn=Ram+Stores",
+            ),
+            (
+                "upi://pay?pa=a@b&tn=50% off",
+                "upi://pay?pa=a@b&tn=50%25%20off",
+            ),
+            ("upi://pay?pa=a@b&pn=100%", "upi://pay?pa=a@b&pn=100%25"),
+            (
+                "upi://pay?pa=a@b&url=http://x.in/?a=1",
+                "upi://pay?pa=a@b&url=http://x.in/?a=1",
+            ),
+            ("upi://pay?pa=a@b&tn", "upi://pay?pa=a@b&tn="),
+            ("upi://pay?pa= a@b &am=1.00 ", "upi://pay?pa=a@b&am=1.00"),
+            (
+                "upi://pay?pa=a@b&pn=\"A\" <B>",
+                "upi://pay?pa=a@b&pn=%22A%22%20%3CB%3E",
+            ),
+        ] {
+            assert_eq!(mended(odd), plain, "{odd}");
+            assert_eq!(mended(plain), plain);
+        }
+    }
+
+    #[test]
+    fn a_signed_intent_is_kept_byte_for_byte() {
+        for signed in [
+            "upi://pay?pa=shop%40hdfcbank&pn=Ram Stores&am=850.00&cu=INR&sign=MEQ=",
+            "UPI://pay?pa=a@b&pn=R\u{e9}my&&SIGN=x&",
+            "upi://pay?sign=x&tn=50% off&pa=a@b&pa=a@b",
+        ] {
+            assert_eq!(mended(signed), signed);
+        }
+        let intent = UpiIntent::parse("upi://pay?pa=a%40b&pn=Ram Stores&sign=x").unwrap();
+        assert_eq!(intent.get("pa"), Some("a@b"));
+        // What WhatsApp takes of it is signed by nobody.
+        assert_eq!(
+            intent.only(&["pa", "pn"]),
+            "upi://pay?pa=a@b&pn=Ram%20Stores"
+        );
     }
 
     #[test]
@@ -109,15 +239,19 @@ mod tests {
             "upi://collect?pa=a@b",
             "https://pay?pa=a@b",
             "upi://pay?pa=a@b&pa=c@d",
-            "upi://pay?pa",
+            "upi://pay?pa=a@b&PA=c@d",
+            "upi://pay?pa=a@b&Pa=a@b",
+            "upi://pay?am=1.00&am=1",
             "upi://pay?=a@b",
+            "upi://pay?pa=a@b&p a=c",
             "upi://pay?pa=a@b#&am=1",
-            "upi://pay?pn=My Shop",
-            "upi://pay?pn=%4",
-            "upi://pay?pn=%zz",
+            "upi://pay?pa=a@b#",
+            "upi://pay?pa=%4",
+            "upi://pay?am=%zz",
             "upi://pay?pn=%ff",
-            "upi://pay?pn=\u{e9}",
-            "upi://pay?pa=a@b\n",
+            "upi://pay?pa=a@b\n&am=1",
+            "upi://pay?pa=a@b\0",
+            "upi:pay?pa=a@b",
         ] {
             assert_eq!(UpiIntent::parse(bad), None, "{bad}");
         }

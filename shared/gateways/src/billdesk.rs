@@ -662,9 +662,7 @@ impl BillDesk {
             .decode(&encoded)
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok());
-        let Some((text, intent)) =
-            text.and_then(|text| UpiIntent::parse(&text).map(|intent| (text, intent)))
-        else {
+        let Some(intent) = text.and_then(|text| UpiIntent::parse(&text)) else {
             return wrong("is not a UPI address");
         };
         let amount = |name: &str| intent.get(name).map(Paise::parse_decimal);
@@ -686,7 +684,7 @@ impl BillDesk {
         }
         Ok(Some(Started {
             id,
-            link: text,
+            link: intent.text().to_owned(),
             expires_at: request.expires_at,
             extra: None,
         }))

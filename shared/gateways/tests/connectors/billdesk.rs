@@ -1142,6 +1142,13 @@ fn an_intent_is_checked_before_anybody_sees_it() {
     );
     let upper = INTENT.replace("billdesk@hdfcbank", "BillDesk@HDFCBANK");
     assert_eq!(start(&intent(&upper)).1.unwrap().link, upper);
+    // Field report B20: spelled as not every app reads it, and signed, so that nothing may be changed.
+    let blanks = INTENT
+        .replace("%20", " ")
+        .replace("billdesk@", "billdesk%40");
+    assert_eq!(start(&intent(&blanks)).1.unwrap().link, INTENT);
+    let signed = format!("{blanks}&sign=MEQ=");
+    assert_eq!(start(&intent(&signed)).1.unwrap().link, signed);
 
     for wrong in [
         INTENT.replace("billdesk@hdfcbank", "evil@hdfcbank"),
