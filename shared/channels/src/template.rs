@@ -271,26 +271,33 @@ pub(crate) fn invoice_text(out: &Outgoing<'_>) -> String {
 /// providers that take uploads; without one, a picture that is not a link is left out.
 pub(crate) fn heading(out: &Outgoing<'_>, uploaded: Option<&str>) -> Option<Value> {
     if let Some(own) = &out.bill.header {
-        return Some(header(own));
+        return Some(header(own, out.bill));
     }
     match (&out.qr, uploaded) {
-        (Some(QrCode::Link(link)), _) => Some(header(&Header::Image(link.clone()))),
+        (Some(QrCode::Link(link)), _) => Some(media("image", json!({"link": link}))),
         (Some(QrCode::Png(_)), Some(id)) => Some(json!({"type": "image", "image": {"id": id}})),
         (Some(QrCode::Png(_)) | None, _) => None,
     }
 }
 
 /// A message's header, in free form or as the parameter of a template's header.
-fn header(header: &Header) -> Value {
-    let (kind, link) = match header {
-        Header::Text(text) => return json!({"type": "text", "text": text}),
-        Header::Image(link) => ("image", link),
-        Header::Video(link) => ("video", link),
-        Header::Document(link) => ("document", link),
-    };
+fn header(header: &Header, bill: &Bill) -> Value {
+    match header {
+        Header::Text(text) => json!({"type": "text", "text": text}),
+        Header::Image(link) => media("image", json!({"link": link})),
+        Header::Video(link) => media("video", json!({"link": link})),
+        // Without a name WhatsApp shows "Untitled".
+        Header::Document(document) => media(
+            "document",
+            json!({"link": document.link, "filename": document.shown_as(&bill.reference)}),
+        ),
+    }
+}
+
+fn media(kind: &str, file: Value) -> Value {
     let mut out = Map::new();
     out.insert("type".into(), kind.into());
-    out.insert(kind.into(), json!({"link": link}));
+    out.insert(kind.into(), file);
     Value::Object(out)
 }
 

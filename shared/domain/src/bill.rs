@@ -177,8 +177,82 @@ pub enum Header {
     Image(String),
     /// A video's https link.
     Video(String),
-    /// A document's https link.
-    Document(String),
+    /// A document.
+    Document(Document),
+}
+
+/// A document above the message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredDocument", into = "StoredDocument")]
+pub struct Document {
+    /// Its https link.
+    pub link: String,
+    /// The name the customer sees, if the shop gave one.
+    pub filename: Option<String>,
+}
+
+/// A document without a name of its own is stored as its link, as all were before there were names.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredDocument {
+    Link(String),
+    Named { link: String, filename: String },
+}
+
+impl From<StoredDocument> for Document {
+    fn from(stored: StoredDocument) -> Self {
+        match stored {
+            StoredDocument::Link(link) => Self {
+                link,
+                filename: None,
+            },
+            StoredDocument::Named { link, filename } => Self {
+                link,
+                filename: Some(filename),
+            },
+        }
+    }
+}
+
+impl From<Document> for StoredDocument {
+    fn from(Document { link, filename }: Document) -> Self {
+        match filename {
+            Some(filename) => Self::Named { link, filename },
+            None => Self::Link(link),
+        }
+    }
+}
+
+/// Meta, "Messages API", document object: `filename` of at most 240 characters.
+const LONGEST_FILENAME: usize = 240;
+
+/// Endings of pages that make a document, not of documents.
+const SCRIPTS: [&str; 7] = ["php", "asp", "aspx", "jsp", "cgi", "do", "html"];
+
+impl Document {
+    /// The name the customer sees: the shop's, else the last part of the link when it is a file's name, else the bill's number.
+    #[must_use]
+    pub fn shown_as(&self, reference: &ReferenceId) -> String {
+        self.filename
+            .clone()
+            .or_else(|| file_of(&self.link))
+            .unwrap_or_else(|| format!("{reference}.pdf"))
+    }
+}
+
+/// The file a link leads to, if its path ends with one.
+fn file_of(link: &str) -> Option<String> {
+    let path = link.split(['?', '#']).next()?;
+    let (_, path) = path.strip_prefix("https://")?.split_once('/')?;
+    let name = crate::upi::decoded(path.rsplit('/').next()?)?;
+    let (stem, ending) = name.rsplit_once('.')?;
+    let good = !stem.is_empty()
+        && (2..=5).contains(&ending.len())
+        && ending.bytes().all(|b| b.is_ascii_alphanumeric())
+        && !SCRIPTS.contains(&ending.to_ascii_lowercase().as_str())
+        && name.chars().count() <= LONGEST_FILENAME
+        && !name.contains(|c: char| c.is_control() || matches!(c, '/' | '\\'));
+    good.then_some(name)
 }
 
 /// A checked bill. Totals add up and every limit is kept.
@@ -291,7 +365,7 @@ fn read_bill(
     let given = f.value("reference_id").is_some();
     let reference = f
         .parsed("reference_id", |text| {
-            ReferenceId::parse(text).map_err(|_| ReferenceId::RULE)
+            ReferenceId::parse(text.as_str()).map_err(|_| reference_rule(&text))
         })
         .or_else(|| (!given).then(name));
     let customer = match f.required("customer") {
@@ -330,7 +404,7 @@ fn read_bill(
         });
     }
     let expires_in = read_expiry(f);
-    let body = f.text("body", 1024);
+    let body = f.lines("body", 1024);
     let footer = f.text("footer", 60);
     let header = f.object("header", read_header);
     let beneficiaries = read_beneficiaries(f, goods);
@@ -404,6 +478,18 @@ fn read_bill(
         extras,
         expires_in: expires_in?,
     })
+}
+
+/// The rule a reference breaks, and for a GST invoice number the spelling that keeps it. Such numbers have slashes and dashes but never
+/// dots (CGST Rules, 46(b)), so a dot for each slash is a name no other number has.
+fn reference_rule(text: &str) -> String {
+    match ReferenceId::parse(text.replace('/', ".")) {
+        Ok(dotted) => format!(
+            "{}; write the slashes of an invoice number as dots: {dotted}",
+            ReferenceId::RULE
+        ),
+        Err(_) => ReferenceId::RULE.to_owned(),
+    }
 }
 
 /// Meta: `total = subtotal + tax + shipping - discount`, exactly.
@@ -624,7 +710,16 @@ fn read_header(h: &mut Fields<'_>) -> Option<Header> {
             .map(Header::Video),
         _ => h
             .required("document")
-            .and_then(|_| h.object("document", |m| read_https(m, "link")))
+            .and_then(|_| {
+                h.object("document", |m| {
+                    let link = read_https(m, "link");
+                    let filename = m.text("filename", LONGEST_FILENAME);
+                    Some(Document {
+                        link: link?,
+                        filename,
+                    })
+                })
+            })
             .map(Header::Document),
     }
 }
@@ -716,7 +811,7 @@ fn read_notes(f: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
             f.at("notes"),
             key.replace('~', "~0").replace('/', "~1")
         );
-        if key == crate::payment::REFERENCE_NOTE {
+        if json::one_line(key) == crate::payment::REFERENCE_NOTE {
             faults.push(Fault::new(
                 pointer,
                 "reserved",
@@ -724,11 +819,27 @@ fn read_notes(f: &mut Fields<'_>) -> Option<BTreeMap<String, String>> {
             ));
             continue;
         }
-        match value.as_str() {
+        let name = json::one_line(key);
+        match value.as_str().map(json::lines) {
+            Some(text) if json::has_control(&text) || json::has_control(&name) => {
+                faults.push(Fault::new(
+                    pointer,
+                    "control_character",
+                    "must not contain control characters",
+                ))
+            }
             Some(text)
-                if text.chars().count() <= 256 && !key.is_empty() && key.chars().count() <= 256 =>
+                if text.chars().count() <= 256
+                    && !name.is_empty()
+                    && name.chars().count() <= 256 =>
             {
-                notes.insert(key.clone(), text.to_owned());
+                if notes.insert(name, text).is_some() {
+                    faults.push(Fault::new(
+                        pointer,
+                        "duplicate_key",
+                        "is another note's key",
+                    ));
+                }
             }
             Some(_) => faults.push(Fault::new(
                 pointer,
@@ -828,6 +939,116 @@ mod tests {
             assert_eq!(again.customer.phone.e164(), "+919876543210");
             assert_eq!(again.hash(), one.hash(), "{phone}");
         }
+    }
+
+    #[test]
+    fn a_number_with_slashes_is_refused_with_its_dotted_form() {
+        // Field report B26.
+        let mut doc = bill();
+        for (number, fix) in [
+            ("INV/26-27/0012", Some("INV.26-27.0012")),
+            ("26/27/9", Some("26.27.9")),
+            ("INV 26/27", None),
+            ("has spaces", None),
+        ] {
+            doc["reference_id"] = json!(number);
+            let faults = read(&doc).unwrap_err();
+            assert_eq!(
+                (faults[0].pointer.as_str(), faults[0].code),
+                ("/reference_id", "invalid")
+            );
+            let told = faults[0].detail.split_once("as dots: ").map(|(_, fix)| fix);
+            assert_eq!(told, fix, "{number}");
+        }
+        doc["reference_id"] = json!("INV.26-27.0012");
+        assert!(read(&doc).is_ok());
+    }
+
+    #[test]
+    fn texts_from_windows_are_the_same_bill() {
+        // Field report B14.
+        let mut plain = bill();
+        plain["body"] = json!("Thank you\nVisit again");
+        plain["footer"] = json!("Acme Stores");
+        plain["notes"] = json!({"till": "3 left"});
+        let one = read(&plain).unwrap();
+        let mut windows = plain.clone();
+        windows["items"][0]["name"] = json!("Basmati\t5 kg\r\n");
+        windows["body"] = json!("Thank you\r\nVisit again");
+        windows["footer"] = json!("Acme\tStores");
+        windows["notes"] = json!({"till\t": "3\tleft"});
+        let two = read(&windows).unwrap();
+        assert_eq!(two, one);
+        assert_eq!(two.hash(), one.hash());
+        assert_eq!(one.body.as_deref(), Some("Thank you\nVisit again"));
+        for (field, pointer) in [
+            (json!({"body": "a\u{b}b"}), "/body"),
+            (json!({"footer": "a\u{1b}b"}), "/footer"),
+            (json!({"notes": {"k": "a\u{0}"}}), "/notes/k"),
+        ] {
+            let mut doc = bill();
+            doc.as_object_mut()
+                .unwrap()
+                .extend(field.as_object().unwrap().clone());
+            assert_eq!(codes(&doc), [(pointer.to_owned(), "control_character")]);
+        }
+    }
+
+    #[test]
+    fn a_document_has_a_name_the_customer_can_read() {
+        let shown = |document: Value| {
+            let mut doc = bill();
+            doc["header"] = json!({"type": "document", "document": document});
+            let bill = read(&doc).unwrap();
+            let stored = serde_json::to_string(&bill).unwrap();
+            assert_eq!(serde_json::from_str::<Bill>(&stored).unwrap(), bill);
+            match &bill.header {
+                Some(Header::Document(document)) => document.shown_as(&bill.reference),
+                other => panic!("{other:?}"),
+            }
+        };
+        // Field report B13.
+        assert_eq!(
+            shown(
+                json!({"link": "https://shop.example/inv/BM345A-12.pdf", "filename": "Invoice BM345A-12.pdf"})
+            ),
+            "Invoice BM345A-12.pdf"
+        );
+        for (link, name) in [
+            ("https://shop.example/inv/A-1.pdf", "A-1.pdf"),
+            (
+                "https://shop.example/inv/A%201.PDF?sig=a/b.c#d.e",
+                "A 1.PDF",
+            ),
+            ("https://shop.example/inv/4711", "BM345A-12.pdf"),
+            ("https://shop.example/", "BM345A-12.pdf"),
+            ("https://shop.example", "BM345A-12.pdf"),
+            ("https://shop.example/bill.php?id=7.pdf", "BM345A-12.pdf"),
+            ("https://shop.example/.pdf", "BM345A-12.pdf"),
+            ("https://shop.example/v1.2/", "BM345A-12.pdf"),
+            ("https://shop.example/a%2fb.pdf", "BM345A-12.pdf"),
+            ("https://shop.example/a%zz.pdf", "BM345A-12.pdf"),
+        ] {
+            assert_eq!(shown(json!({"link": link})), name, "{link}");
+        }
+        let mut doc = bill();
+        doc["header"] = json!({"type": "document", "document": {"link": "https://x.example/a.pdf", "filename": "x".repeat(241)}});
+        assert_eq!(
+            codes(&doc),
+            [("/header/document/filename".to_owned(), "too_long")]
+        );
+        // What was stored before there were names.
+        let old: Header =
+            serde_json::from_str(r#"{"document": "https://x.example/a.pdf"}"#).unwrap();
+        let document = Document {
+            link: "https://x.example/a.pdf".to_owned(),
+            filename: None,
+        };
+        assert_eq!(old, Header::Document(document));
+        assert_eq!(
+            serde_json::to_string(&old).unwrap(),
+            r#"{"document":"https://x.example/a.pdf"}"#
+        );
     }
 
     #[test]

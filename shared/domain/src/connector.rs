@@ -89,27 +89,6 @@ pub enum Wish {
     OptIn,
 }
 
-impl Wish {
-    /// Reads a customer's message. Only a message that is nothing but the word counts: "stop" within a sentence is talk.
-    #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
-        let word: String = text
-            .trim()
-            .trim_end_matches(['.', '!'])
-            .to_lowercase()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        match word.as_str() {
-            "stop" | "stop all" | "stopall" | "unsubscribe" | "opt out" | "optout" | "opt-out" => {
-                Some(Self::OptOut)
-            }
-            "start" | "unstop" | "subscribe" | "opt in" | "optin" | "opt-in" => Some(Self::OptIn),
-            _ => None,
-        }
-    }
-}
-
 /// Receives webhooks. Implemented by gateways and messaging providers alike.
 pub trait Webhooks: Send + Sync {
     /// The sender as it stands in the URL: `/webhooks/<name>/<tenant>`.

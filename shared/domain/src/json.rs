@@ -151,13 +151,34 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// A text of 1 to `max` characters.
+    /// A text of one line, of 1 to `max` characters. Line breaks and tabs in it are blanks: spreadsheets and Windows' editors leave
+    /// them there, and WhatsApp refuses them.
     pub fn text(&mut self, name: &'a str, max: usize) -> Option<String> {
+        self.checked_text(name, max, one_line)
+    }
+
+    /// A text that may have several lines, which end with a line feed however they were written.
+    pub fn lines(&mut self, name: &'a str, max: usize) -> Option<String> {
+        self.checked_text(name, max, lines)
+    }
+
+    /// A text that is kept to the letter: a secret.
+    pub fn exact_text(&mut self, name: &'a str, max: usize) -> Option<String> {
+        self.checked_text(name, max, str::to_owned)
+    }
+
+    fn checked_text(
+        &mut self,
+        name: &'a str,
+        max: usize,
+        normal: impl FnOnce(&str) -> String,
+    ) -> Option<String> {
         let value = self.value(name)?;
         let Value::String(text) = value else {
             self.fault(name, "wrong_type", "must be a string");
             return None;
         };
+        let text = normal(text);
         if text.trim().is_empty() {
             self.fault(name, "empty", "must not be empty");
             return None;
@@ -171,7 +192,7 @@ impl<'a> Fields<'a> {
             );
             return None;
         }
-        if text.chars().any(|c| c.is_control() && c != '\n') {
+        if has_control(&text) {
             self.fault(
                 name,
                 "control_character",
@@ -179,7 +200,7 @@ impl<'a> Fields<'a> {
             );
             return None;
         }
-        Some(text.clone())
+        Some(text)
     }
 
     /// A text that must be there.
@@ -324,6 +345,39 @@ pub fn amount(fields: &mut Fields<'_>) -> Option<Paise> {
     }
 }
 
+/// What parts lines, in any system's files.
+const LINE_BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+
+/// The text with one blank for each line break and tab, and none of them at its ends.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let ends = |c: char| c == '\t' || LINE_BREAKS.contains(&c);
+    with_breaks(text.trim_matches(ends), ' ')
+}
+
+/// The text with a line feed for each line break and a blank for each tab.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    with_breaks(text, '\n')
+}
+
+fn with_breaks(text: &str, line_break: char) -> String {
+    text.replace("\r\n", "\n")
+        .chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if LINE_BREAKS.contains(&c) => line_break,
+            c => c,
+        })
+        .collect()
+}
+
+/// Whether there are control characters in it other than line feeds.
+#[must_use]
+pub fn has_control(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() && c != '\n')
+}
+
 /// A JSON number that is whole; 5.0 is not, because a float has no place in an amount.
 fn whole(value: &Value) -> Option<i64> {
     value.as_i64()
@@ -351,6 +405,41 @@ mod tests {
         );
         assert_eq!(parse(b"\xef\xbb\xbf{}").unwrap_err().code, "malformed_json");
         assert_eq!(parse(b"").unwrap_err().code, "malformed_json");
+    }
+
+    #[test]
+    fn line_breaks_and_tabs_are_blanks_or_line_feeds() {
+        let document = serde_json::json!({
+            "a": "Rice\t5 kg", "b": "Thank you\r\nVisit again", "c": "\tRice\r\n", "d": "1\r2\u{85}3\u{2028}4\u{2029}5\n6",
+            "e": "a\u{b}b", "f": "a\0b", "g": "\r\n\t", "h": "ab\r\n\r\ncd"
+        });
+        let mut faults = Vec::new();
+        object(&document, "", &mut faults, |f| {
+            // Field report B14.
+            assert_eq!(f.text("a", 9).as_deref(), Some("Rice 5 kg"));
+            assert_eq!(f.lines("b", 30).as_deref(), Some("Thank you\nVisit again"));
+            assert_eq!(f.text("b", 30).as_deref(), Some("Thank you Visit again"));
+            assert_eq!(f.text("c", 4).as_deref(), Some("Rice"));
+            assert_eq!(f.text("d", 11).as_deref(), Some("1 2 3 4 5 6"));
+            assert_eq!(f.lines("d", 11).as_deref(), Some("1\n2\n3\n4\n5\n6"));
+            assert_eq!(f.lines("h", 6).as_deref(), Some("ab\n\ncd"));
+            for refused in ["e", "f", "g"] {
+                assert_eq!(f.lines(refused, 9), None, "{refused}");
+            }
+            // A secret stays what it is, or is refused.
+            assert_eq!(f.exact_text("a", 9), None);
+            Some(())
+        });
+        let codes: Vec<_> = faults.iter().map(|fault| fault.code).collect();
+        assert_eq!(
+            codes,
+            [
+                "control_character",
+                "control_character",
+                "empty",
+                "control_character"
+            ]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod bill;
 pub mod connector;
+pub mod consent;
 pub mod contact;
 pub mod delivery;
 pub mod event;

@@ -358,7 +358,7 @@ fn read_template(t: &mut Fields<'_>, kind: Kind) -> Option<Template> {
         if id.as_deref().is_some_and(|id| !is_id(id)) {
             f.fault("id", "invalid", RULE);
         }
-        let text = f.required_text("text", LONGEST);
+        let text = f.required("text").and_then(|_| f.lines("text", LONGEST));
         f.required("variables");
         let variables: Option<Vec<Variable>> = f.list("variables").and_then(|list| {
             let read = list.iter().map(|v| serde_json::from_value(v.clone()).ok());

@@ -5,6 +5,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+use crate::consent::ConsentWords;
 use crate::fault::Fault;
 use crate::ids::TenantId;
 use crate::json::{self, Fields};
@@ -114,7 +115,8 @@ impl Credentials {
 
 /// A secret field of a credentials object.
 pub fn secret<'a>(f: &mut Fields<'a>, name: &'a str) -> Option<SecretString> {
-    f.required_text(name, 8192).map(SecretString::from)
+    f.required(name)?;
+    f.exact_text(name, 8192).map(SecretString::from)
 }
 
 /// The token is all that keeps strangers' callbacks out where a vendor signs none.
@@ -258,6 +260,8 @@ pub struct Tenant {
     pub on_captured: Fulfilment,
     /// Late money.
     pub late_payment: LatePayment,
+    /// What its customers write for STOP and START beside the usual words.
+    pub consent_words: ConsentWords,
 }
 
 impl std::fmt::Debug for Tenant {
@@ -352,6 +356,10 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             _ => Err("accept, refund or hold"),
         }),
     };
+    let consent_words = match f.value("consent_words") {
+        None => Some(ConsentWords::default()),
+        Some(_) => f.object("consent_words", ConsentWords::read),
+    };
     if let (Some(channel), Some((mode, ..))) = (&channel, &payment)
         && channel.kind == ChannelKind::Sms
         && *mode == PaymentMode::PaymentGateway
@@ -390,6 +398,7 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
         },
         on_captured: on_captured?,
         late_payment: late_payment?,
+        consent_words: consent_words?,
     })
 }
 

@@ -125,7 +125,7 @@ fn with_bare_percents(value: &str) -> String {
 }
 
 /// Percent-decoding. A plus is a plus: the specification encodes blanks as `%20`.
-fn decoded(text: &str) -> Option<String> {
+pub(crate) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

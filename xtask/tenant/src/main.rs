@@ -215,6 +215,33 @@ mod tests {
         assert!(schema().is_valid(&example()));
     }
 
+    #[test]
+    fn country_and_consent_words_are_what_the_schema_says() {
+        for (field, value, good) in [
+            ("country", json!("IN"), true),
+            ("country", json!("SG"), true),
+            ("country", json!("india"), false),
+            ("consent_words", json!({}), true),
+            (
+                "consent_words",
+                json!({"stop": ["no bills"], "start": []}),
+                true,
+            ),
+            ("consent_words", json!({"stop": "no bills"}), false),
+            ("consent_words", json!({"stop": vec!["x"; 51]}), false),
+            ("consent_words", json!({"halt": []}), false),
+        ] {
+            let mut document = example();
+            document[field] = value;
+            let checked = check(&document.to_string(), false);
+            assert_eq!(checked.is_ok(), good, "{checked:?}");
+            assert_eq!(schema().is_valid(&document), good, "{}", document[field]);
+        }
+        let mut document = example();
+        document["consent_words"] = json!({"stop": ["start"]});
+        assert!(check(&document.to_string(), false).is_err());
+    }
+
     /// The document of a shop whose customers pay inside WhatsApp, at a sandbox that plays Meta.
     fn native(sandbox: &sandbox::Sandbox, name: &str, token: &str) -> Tenant {
         let mut document = example();

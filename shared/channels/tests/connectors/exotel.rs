@@ -885,6 +885,24 @@ fn the_code_to_pay_heads_a_bill_without_a_header() {
 }
 
 #[test]
+fn a_document_above_a_bill_has_a_name() {
+    let mut posted = small_bill();
+    posted["header"] =
+        json!({"type": "document", "document": {"link": "https://shop.example/inv/4711"}});
+    let letter = Letter::new(bill(&posted));
+    let body = call(&whatsapp(), &letter.outgoing(invoice(LINK), None))
+        .body
+        .unwrap()
+        .1;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let header = body.pointer("/whatsapp/messages/0/content/interactive/header/document");
+    assert_eq!(
+        header.unwrap(),
+        &json!({"link": "https://shop.example/inv/4711", "filename": format!("{}.pdf", letter.reference)})
+    );
+}
+
+#[test]
 fn a_native_bill_proves_itself_in_razorpay_s_notes() {
     let tenant = tenant(&whatsapp(), &native());
     let notes = |document: &Value, gateway: &'static str| {

@@ -1205,6 +1205,42 @@ fn the_code_to_pay_heads_bills_that_have_no_header() {
 }
 
 #[test]
+fn a_document_above_a_bill_has_a_name() {
+    let form = pictured_template();
+    let shown = |document: Value| {
+        let mut posted = small_bill();
+        posted["header"] = json!({"type": "document", "document": document});
+        let letter = Letter::new(bill(&posted));
+        let header = |template| {
+            let out = letter.outgoing(invoice(LINK), template);
+            let body = said(&called(channel().send(&out, &[])));
+            let places = [
+                "/interactive/header/document",
+                "/template/components/0/parameters/0/document",
+            ];
+            places
+                .iter()
+                .find_map(|place| body.pointer(place))
+                .unwrap()
+                .clone()
+        };
+        let (free, template) = (header(None), header(Some(&form)));
+        assert_eq!(free, template);
+        free
+    };
+    // Field report B13.
+    let link = "https://shop.example/inv/BM345A-12.pdf";
+    assert_eq!(
+        shown(json!({"link": link, "filename": "Invoice BM345A-12.pdf"})),
+        json!({"link": link, "filename": "Invoice BM345A-12.pdf"})
+    );
+    assert_eq!(
+        shown(json!({"link": link})),
+        json!({"link": link, "filename": "BM345A-12.pdf"})
+    );
+}
+
+#[test]
 fn a_picture_goes_out_as_it_is() {
     let call = called(with_code(&small_bill(), QrCode::Png(PNG), None, &[]));
     let (kind, body) = call.body.unwrap();
@@ -1329,7 +1365,11 @@ fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
             Some(Wish::OptOut),
         ),
         (
-            json!({"type": "text", "text": {"body": "please stop"}}),
+            json!({"type": "text", "text": {"body": "please stop 🙏"}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "text", "text": {"body": "please stop by my shop"}}),
             None,
         ),
         (

@@ -671,6 +671,7 @@ impl Phones {
 
 /// A file by link or id.
 pub(super) fn check_media(media: &Fields<'_>) -> Result<(), Refusal> {
+    media.text("filename", 240)?;
     match (media.text("link", 2048)?, media.text("id", 512)?) {
         (Some(link), None) => {
             if link.starts_with("https://") || link.starts_with("http://127.0.0.1:") {
