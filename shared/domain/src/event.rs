@@ -374,12 +374,6 @@ impl Once {
         Self(name.to_owned())
     }
 
-    /// The same fact, when its own key was used up by something that does not count.
-    #[must_use]
-    pub fn anew(self) -> Self {
-        Self(format!("{}:2", self.0))
-    }
-
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -414,11 +414,6 @@ impl Order {
             resends: 1,
             resend_asks: Vec::new(),
         };
-        let created_at = order.contents.created_at;
-        let events: Vec<Recorded> = events
-            .into_iter()
-            .map(|recorded| waited(recorded, created_at))
-            .collect();
         for recorded in &events {
             order.apply(recorded);
         }
@@ -1249,22 +1244,6 @@ impl Order {
             .hint_is_due()
             .filter(|at| self.checks == 0 && now < at.plus_seconds(FIRST_LOOKUPS[0]));
         Some(early.map_or(regular, |early| early.min(regular)))
-    }
-}
-
-/// What was stored before the order was made was parked for it. An earlier release parked facts; they too are only hints.
-fn waited(recorded: Recorded, created_at: Millis) -> Recorded {
-    if recorded.at >= created_at {
-        return recorded;
-    }
-    let payment_id = match &recorded.event {
-        Event::Payment(report) => report.payment_id.clone(),
-        Event::Refund { report, .. } => report.payment_id.clone(),
-        _ => return recorded,
-    };
-    Recorded {
-        event: Event::Hint { payment_id },
-        ..recorded
     }
 }
 

@@ -547,9 +547,11 @@ async fn one_of_many_creations_is_the_first<S: OrderStore>(store: &S, run: &Run)
 
 async fn parked_hints_wait_for_their_order<S: OrderStore>(store: &S, run: &Run) {
     let draft = run.draft("parked");
-    let paid = captured(&draft.contents.bill, "pay_9");
-    let key = Once::payment(&paid);
-    let event = Recorded::new(NOW.plus_seconds(-9), "razorpay", Event::Payment(paid));
+    let key = Once::hint("pay_9");
+    let hint = Event::Hint {
+        payment_id: "pay_9".into(),
+    };
+    let event = Recorded::new(NOW.plus_seconds(-9), "razorpay", hint);
     let events = [event.clone()];
     let other = Once::hint("pay_2");
     let other_event = Event::Hint {
@@ -586,13 +588,9 @@ async fn parked_hints_wait_for_their_order<S: OrderStore>(store: &S, run: &Run) 
         name(&store.append(&draft.key, &append).await.unwrap()),
         "Missing"
     );
-    // The bill's own event comes first although it was written last. What an earlier release parked as a fact is a hint today.
+    // The bill's own event comes first although it was written last.
     let order = create(store, &draft).await;
-    let hint = Event::Hint {
-        payment_id: "pay_9".into(),
-    };
-    let hint = Recorded::new(event.at, "razorpay", hint);
-    assert_eq!(order.events, [draft.created.clone(), hint, other_event]);
+    assert_eq!(order.events, [draft.created.clone(), event, other_event]);
     assert_eq!(order.payment_status(), PaymentStatus::Pending);
     assert!(order.is_hinted() && order.message(&MessageKey::Paid).is_none());
     assert_eq!(stored(&load(store, &draft.key).await), stored(&order));

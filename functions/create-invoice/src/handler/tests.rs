@@ -428,26 +428,16 @@ async fn a_webhook_that_came_first_pays_nothing_by_itself() {
     use chatbill_domain::event::{Event, Once, Recorded};
     let world = World::new();
     willing(&world);
-    let report = chatbill_testkit::builders::captured(&chatbill_testkit::builders::bill(), "pay_1");
     let order = key("acme", "BM345A-12");
-    // As an earlier release parked it, and as it is kept today.
-    let parked = [
-        (Once::payment(&report), Event::Payment(report)),
-        (
-            Once::hint("pay_2"),
-            Event::Hint {
-                payment_id: "pay_2".into(),
-            },
-        ),
-    ];
-    for (once, event) in parked {
-        let event = Recorded::new(NOW.plus_seconds(-5), "razorpay", event);
-        world
-            .store
-            .park(&order, &once, &[event], NOW)
-            .await
-            .unwrap();
-    }
+    let hint = Event::Hint {
+        payment_id: "pay_2".into(),
+    };
+    let event = Recorded::new(NOW.plus_seconds(-5), "razorpay", hint);
+    world
+        .store
+        .park(&order, &Once::hint("pay_2"), &[event], NOW)
+        .await
+        .unwrap();
     let response = send(&world, "ok").await;
     assert_eq!(response.status(), 201);
     assert_eq!(json_body(&response)["payment_status"], "pending");

@@ -293,8 +293,7 @@ enum Stored {
     Nothing,
 }
 
-/// Writes one fact down. Whether it came before is told by its key; a key that an earlier release left behind with a fact it parked,
-/// which is only a hint today, must not keep the fact itself out.
+/// Writes one fact down.
 async fn append_fact<S: OrderStore>(
     store: &S,
     key: &OrderKey,
@@ -302,47 +301,23 @@ async fn append_fact<S: OrderStore>(
     recorded: Recorded,
     due: Due,
 ) -> Result<Stored, StoreError> {
-    let mut append = Append {
+    let append = Append {
         once: Some(once),
         events: vec![recorded],
         expect: None,
         at_most: None,
         due,
     };
-    for again in [false, true] {
-        return Ok(match store.append(key, &append).await? {
-            Appended::Done(order) => {
-                report_new_holds(&order);
-                Stored::Order(order)
-            }
-            // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
-            Appended::Duplicate(order) => {
-                let was_parked = append.events.iter().any(|r| was_parked(&order, &r.event));
-                if again || !was_parked {
-                    return Ok(Stored::Order(order));
-                }
-                append.once = append.once.map(|once| once.anew());
-                continue;
-            }
-            Appended::Stale(order) => Stored::Order(order),
-            Appended::Alias(reference) => Stored::Alias(reference),
-            Appended::Missing => Stored::Nothing,
-        });
-    }
-    Ok(Stored::Nothing)
-}
-
-/// An earlier release parked this fact before the order was made, and nothing told of it since.
-fn was_parked(order: &Order, event: &Event) -> bool {
-    let about = match event {
-        Event::Payment(report) => &report.payment_id,
-        Event::Refund { report, .. } => &report.payment_id,
-        _ => return false,
-    };
-    let created_at = order.contents.created_at;
-    let hinted =
-        |r: &Recorded| matches!(&r.event, Event::Hint { payment_id } if payment_id == about);
-    order.events.iter().any(|r| r.at < created_at && hinted(r)) && !is_known(order, event)
+    Ok(match store.append(key, &append).await? {
+        Appended::Done(order) => {
+            report_new_holds(&order);
+            Stored::Order(order)
+        }
+        // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
+        Appended::Duplicate(order) | Appended::Stale(order) => Stored::Order(order),
+        Appended::Alias(reference) => Stored::Alias(reference),
+        Appended::Missing => Stored::Nothing,
+    })
 }
 
 /// Keeps a hint under a name that may become an order's.
