@@ -21,7 +21,7 @@ const HISTORY: &str = "shared/domain/tests/order_properties.rs";
 /// What is done, and the tests, each with its file.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 26] = [
     (
         "a webhook with one space more",
         &[
@@ -244,6 +244,21 @@ const CASES: [Case; 25] = [
             "tests/it/stack/written.rs",
             "no_secret_no_phone_number_and_no_vpa_is_in_any_log_line",
         )],
+    ),
+    (
+        "a payment of more or less than the bill, and the word that it is all there before or after it",
+        &[
+            (
+                "tests/it/stack/paying.rs",
+                "a_customer_who_bears_the_gateway_s_fee_pays_the_bill",
+            ),
+            (
+                "tests/it/stack/paying.rs",
+                "a_customer_who_uses_the_gateway_s_offer_pays_the_bill",
+            ),
+            (HISTORY, "what_pays_in_full_adds_up_in_any_sequence"),
+            (HISTORY, "only_the_bills_own_sum_can_be_paid_in_full"),
+        ],
     ),
 ];
 

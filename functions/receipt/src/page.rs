@@ -15,7 +15,7 @@ use chatbill_domain::event::Event;
 use chatbill_domain::message::{Fulfilment, reorders};
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Order, PaymentStatus};
-use chatbill_domain::payment::{AttemptStatus, PayForm, PaymentMode};
+use chatbill_domain::payment::{Parts, PayForm, PaymentMode};
 use chatbill_domain::refund::RefundState;
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::Tenant;
@@ -258,7 +258,7 @@ impl Tone {
 /// Where the money is, as far as the page tells it.
 struct Standing {
     status: PaymentStatus,
-    captured: Paise,
+    paid: Parts,
     refunded: Paise,
 }
 
@@ -266,7 +266,7 @@ impl Standing {
     fn of(order: &Order) -> Self {
         Self {
             status: order.payment_status(),
-            captured: order.captured_amount(),
+            paid: order.paid(),
             refunded: order.refunded_amount(),
         }
     }
@@ -342,14 +342,14 @@ fn banner(order: &Order, standing: &Standing, now: Millis, link: bool) -> (Banne
         PaymentStatus::Captured => say(
             Tone::Paid,
             "Paid",
-            &standing.captured.rupees(),
+            &standing.paid.received.rupees(),
             &["Thank you!"],
             Due::Never,
         ),
         PaymentStatus::PartiallyRefunded => say(
             Tone::Paid,
             "Paid, partly refunded",
-            &standing.captured.rupees(),
+            &standing.paid.received.rupees(),
             &[&format!("{} went back to you.", standing.refunded.rupees())],
             Due::Never,
         ),
@@ -357,7 +357,11 @@ fn banner(order: &Order, standing: &Standing, now: Millis, link: bool) -> (Banne
             Tone::Over,
             "Refunded",
             &standing.refunded.rupees(),
-            &["The whole amount went back to you."],
+            &[if standing.refunded < standing.paid.received {
+                "Everything went back to you but the payment fee, which the payment company keeps."
+            } else {
+                "The whole amount went back to you."
+            }],
             Due::Never,
         ),
         // Money came, but not as it should have. Whether it pays this bill is not for this page to say.
@@ -402,12 +406,8 @@ fn banner(order: &Order, standing: &Standing, now: Millis, link: bool) -> (Banne
 
 /// What to say about an order that is not paid and not over.
 fn open(order: &Order, now: Millis, link: bool) -> (Vec<&'static str>, Due) {
-    let authorized = order
-        .attempts
-        .values()
-        .any(|a| a.report.status == AttemptStatus::Authorized);
     let inside_whatsapp = order.terms().mode == PaymentMode::PaymentGateway;
-    let unclear = if authorized {
+    let unclear = if order.awaits_capture(now) {
         "A payment is being confirmed. Please do not pay again."
     } else if now >= order.expires_at() {
         "The time to pay is over. If you have just paid, check again in a minute."
@@ -477,9 +477,24 @@ fn sums(order: &Order, standing: &Standing, words: &Words) -> Vec<Sum> {
         amount: bill.total.rupees(),
         strong: true,
     });
+    let paid = standing.paid;
+    if standing.status.is_paid() && paid.received != bill.total {
+        if paid.fee > Paise::ZERO {
+            sums.push(sum("Payment fee", None, paid.fee.rupees()));
+        }
+        if paid.offer > Paise::ZERO {
+            sums.push(sum("Payment offer", None, minus(paid.offer)));
+        }
+        sums.push(Sum {
+            label: "Paid",
+            detail: None,
+            amount: paid.received.rupees(),
+            strong: true,
+        });
+    }
     if standing.refunded > Paise::ZERO {
         sums.push(sum("Refunded", None, minus(standing.refunded)));
-        if let Some(kept) = standing.captured.checked_sub(standing.refunded) {
+        if let Some(kept) = paid.received.checked_sub(standing.refunded) {
             sums.push(sum("Paid after refund", None, kept.rupees()));
         }
     }

@@ -7,7 +7,7 @@ use chatbill_domain::time::Millis;
 /// The first line.
 pub(crate) const HEADER: &str = "reference_id,created_at,gateway,channel,payment_status,total_paise,captured_paise,refunded_paise,\
     refunding_paise,gateway_id,payment_id,method,captured_at,gateway_refund_ids,bank_references,other_payment_ids,other_paise,\
-    held,problem\r\n";
+    held,problem,received_paise,fee_paise,offer_paise\r\n";
 
 /// One bill. Where a bill has several of something, they stand in one cell with blanks between them.
 pub(crate) fn line(row: &Row) -> String {
@@ -40,6 +40,10 @@ pub(crate) fn line(row: &Row) -> String {
         cell(&beside().map(sum_of).collect::<Vec<_>>().join(" ")),
         list(row.held.clone()),
         text(row.problem.as_ref()),
+        // Later columns stand behind the earlier ones, so that a sheet that counts columns goes on reading the right ones.
+        paise(row.received),
+        paise(row.fee),
+        paise(row.offer),
     ];
     cells.join(",") + "\r\n"
 }

@@ -779,12 +779,14 @@ fn payment_signal(payment: &Value, status: &str, id: &str) -> Signal {
         // "Payment request sent, awaiting customer action": nobody has anything to tell yet.
         "pending" => return Signal::Ignored(format!("{reference} awaits its payment")),
         "captured" => AttemptStatus::Captured,
-        "failed" | "canceled" => AttemptStatus::Failed,
+        "failed" | "canceled" | "cancelled" | "voided" | "expired" => AttemptStatus::Failed,
         _ => AttemptStatus::Pending,
     };
     let amount = payment.get("amount").unwrap_or(&Value::Null);
     let report = PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: text(payment, id).unwrap_or_else(|| reference.to_string()),
         amount: native::paise(amount).unwrap_or(Paise::ZERO),

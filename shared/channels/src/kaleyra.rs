@@ -773,12 +773,14 @@ fn payment_signal(payment: &Value) -> Signal {
     };
     let status = match plain(&text(payment, "status").unwrap_or_default()).as_str() {
         "CAPTURED" | "SUCCESS" => AttemptStatus::Captured,
-        "FAILED" => AttemptStatus::Failed,
+        "FAILED" | "CANCELED" | "CANCELLED" | "VOIDED" | "EXPIRED" => AttemptStatus::Failed,
         _ => AttemptStatus::Pending,
     };
     Signal::Payment {
         report: PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status,
             payment_id: text(payment, "transaction_id").unwrap_or_else(|| reference.to_string()),
             amount: Paise::ZERO,

@@ -94,7 +94,10 @@ pub(crate) fn transaction_report(
         } else {
             AttemptStatus::Pending
         }
-    } else if is(transaction, "status", "failed") {
+    } else if ["failed", "canceled", "cancelled", "voided"]
+        .iter()
+        .any(|word| is(transaction, "status", word))
+    {
         AttemptStatus::Failed
     } else {
         AttemptStatus::Pending

@@ -269,8 +269,8 @@ pub struct Outgoing<'a> {
     pub callback_base: &'a str,
     /// The gateway's payment id once captured.
     pub payment_id: Option<&'a str>,
-    /// Captured so far.
-    pub captured: Paise,
+    /// What the customer paid, once paid: the bill's total, a fee on top, an offer taken off, or another sum the shop accepted.
+    pub received: Option<Paise>,
     /// What it says.
     pub content: Content<'a>,
     /// In which form.
@@ -282,12 +282,15 @@ pub struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// The sum the message is about: the bill's total, or what was refunded.
+    /// The sum the message is about: what was refunded, what was paid, or what is to be paid.
     #[must_use]
-    pub const fn amount(&self) -> Paise {
+    pub fn amount(&self) -> Paise {
         match &self.content {
             Content::Refund { amount, .. } => *amount,
-            _ => self.bill.total,
+            Content::Receipt { .. } | Content::Status { .. } => {
+                self.received.unwrap_or(self.bill.total)
+            }
+            Content::Invoice { .. } | Content::Failed { .. } => self.bill.total,
         }
     }
 

@@ -14,7 +14,9 @@ use crate::event::{Event, Recorded, RefundOutcome};
 use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure};
 use crate::money::Paise;
-use crate::payment::{AttemptStatus, Closed, PaymentMode, PaymentReport, RefundReport, Started};
+use crate::payment::{
+    AttemptStatus, Closed, Parts, PaymentMode, PaymentReport, RefundReport, Started,
+};
 use crate::refund::{self, Ask, Refund, RefundState, Refunds};
 use crate::tenant::LatePayment;
 use crate::time::Millis;
@@ -176,6 +178,26 @@ pub struct Attempt {
     pub failed_once: bool,
     /// When we first heard of it.
     pub seen_at: Millis,
+    /// When we heard of the state it is in.
+    pub since: Millis,
+}
+
+impl Attempt {
+    fn new(report: &PaymentReport, at: Millis) -> Self {
+        Self {
+            report: report.clone(),
+            counted: false,
+            failed_once: false,
+            seen_at: at,
+            since: at,
+        }
+    }
+
+    /// The bank agreed a short while ago, so the gateway may take the money any moment.
+    fn awaits_capture(&self, now: Millis) -> bool {
+        let began = self.report.at.unwrap_or(self.since).min(self.since);
+        self.report.status == AttemptStatus::Authorized && now < began.plus_seconds(CAPTURE_WINDOW)
+    }
 }
 
 /// Captured money that does not pay the order in the regular way.
@@ -348,7 +370,9 @@ pub struct Order {
     hinted_at: Option<Millis>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
-    captured_amount: Paise,
+    paid: Parts,
+    /// The sums that a payment's captured reports spoke of.
+    sums: BTreeMap<String, BTreeSet<Paise>>,
     reminded: (u32, Option<Millis>),
     fulfilment_log: Vec<(Fulfilment, Option<String>)>,
     paid_status: Option<Fulfilment>,
@@ -407,7 +431,8 @@ impl Order {
             hinted_at: None,
             closed: None,
             captured: None,
-            captured_amount: Paise::ZERO,
+            paid: Parts::NONE,
+            sums: BTreeMap::new(),
             reminded: (0, None),
             fulfilment_log: Vec::new(),
             paid_status: None,
@@ -454,7 +479,7 @@ impl Order {
             let refunded = self.refunded_amount();
             return if refunded == Paise::ZERO {
                 PaymentStatus::Captured
-            } else if refunded < self.captured_amount() {
+            } else if refunded < self.refundable_amount() {
                 PaymentStatus::PartiallyRefunded
             } else {
                 PaymentStatus::Refunded
@@ -478,10 +503,23 @@ impl Order {
         }
     }
 
-    /// What pays this order: captured and counted. The bill's total, unless the shop accepted another sum.
+    /// What pays this order: captured and counted. The bill's total, unless the shop accepted another sum. What the customer really
+    /// paid for it is [`Self::paid`]'s to say.
     #[must_use]
     pub fn captured_amount(&self) -> Paise {
-        self.captured_amount
+        self.paid.worth
+    }
+
+    /// What the payment that pays this order is made of.
+    #[must_use]
+    pub fn paid(&self) -> Parts {
+        self.paid
+    }
+
+    /// What of the payment that pays this order can go back, in all.
+    #[must_use]
+    pub fn refundable_amount(&self) -> Paise {
+        self.paid.refundable()
     }
 
     /// Refunded so far of what pays this order.
@@ -504,14 +542,28 @@ impl Order {
             .unwrap_or(Paise::ZERO)
     }
 
-    /// What a payment took: the one that pays the order, or money that does not.
+    /// What a payment is made of: the one that pays the order, or money that does not.
     #[must_use]
-    pub fn taken(&self, payment_id: &str) -> Option<Paise> {
+    pub fn parts(&self, payment_id: &str) -> Option<Parts> {
         match (&self.captured, self.strays.get(payment_id)) {
-            (Some((id, _)), _) if id == payment_id => Some(self.captured_amount),
-            (_, Some(stray)) if stray.report.currency == "INR" => Some(stray.report.amount),
+            (Some((id, _)), _) if id == payment_id => Some(self.paid),
+            (_, Some(stray)) if stray.report.currency == "INR" => {
+                Some(stray.report.parts(self.bill().total))
+            }
             _ => None,
         }
+    }
+
+    /// What a payment took from the customer.
+    #[must_use]
+    pub fn taken(&self, payment_id: &str) -> Option<Paise> {
+        self.parts(payment_id).map(|parts| parts.received)
+    }
+
+    /// What of a payment can go back, in all.
+    #[must_use]
+    pub fn refundable(&self, payment_id: &str) -> Option<Paise> {
+        self.parts(payment_id).map(|parts| parts.refundable())
     }
 
     /// The n-th refund that went back (from 1), in the sequence we heard of it.
@@ -523,16 +575,19 @@ impl Order {
             .find(|r| r.number == Some(number))
     }
 
-    /// Money that the terms send back and nobody has asked back yet.
+    /// Money that the terms send back and nobody has asked back yet: it came late or twice. Money that is another sum than the bill's
+    /// waits for a person, whatever the terms say of late money: the gateway's word that it is all there may still come.
     pub fn to_send_back(&self) -> impl Iterator<Item = (&String, &Stray)> {
         self.strays.iter().filter(|(id, stray)| {
             let asked = send_back_id(id);
             self.terms().late_payment == LatePayment::Refund
+                && is_sent_back(stray.hold)
                 && !stray.settled
-                && stray.report.currency == "INR"
                 && self.refunds.find(&asked).is_none()
                 && self.refunds.voided(&asked).is_none()
-                && self.refunds.reserved(Some(id)) < stray.report.amount
+                && self
+                    .refundable(id)
+                    .is_some_and(|all| self.refunds.reserved(Some(id)) < all)
         })
     }
 
@@ -606,6 +661,13 @@ impl Order {
                 || self.hint_is_due().is_some_and(|at| now >= at);
         }
         self.closed.is_some() && !self.payment_status().is_paid()
+    }
+
+    /// A payment was authorised a short while ago, so the customer is not asked to pay again. An authorisation that the gateway has
+    /// not captured in that time hides nothing any more: it may lapse without a word.
+    #[must_use]
+    pub fn awaits_capture(&self, now: Millis) -> bool {
+        self.attempts.values().any(|a| a.awaits_capture(now))
     }
 
     /// The time to pay is over, and so is the grace for late news.
@@ -818,10 +880,10 @@ impl Order {
                 };
                 let paying = self.captured.as_ref().map(|(id, _)| id.clone());
                 let payment = payment_id.clone().or(paying);
-                let taken = payment
+                let refundable = payment
                     .as_deref()
-                    .and_then(|id| self.taken(id).map(|amount| (id, amount)));
-                self.refunds.ask(id, &ask, taken, at);
+                    .and_then(|id| self.refundable(id).map(|amount| (id, amount)));
+                self.refunds.ask(id, &ask, refundable, at);
                 if self.refunds.voided(id).is_some() {
                     self.not_sent_back(id, at);
                 }
@@ -899,10 +961,10 @@ impl Order {
         if let Some(number) = news {
             self.owe(MessageKey::Refund(number), at);
         }
-        let back = self
-            .strays
-            .get(&report.payment_id)
-            .is_some_and(|s| self.refunds.processed(&report.payment_id) >= s.report.amount);
+        let back = self.strays.contains_key(&report.payment_id)
+            && self
+                .refundable(&report.payment_id)
+                .is_some_and(|all| self.refunds.processed(&report.payment_id) >= all);
         if back {
             self.settle(&report.payment_id, false, at);
         }
@@ -961,8 +1023,7 @@ impl Order {
                 return;
             }
         }
-        let sent_back =
-            self.terms().late_payment == LatePayment::Refund && hold != Hold::CurrencyMismatch;
+        let sent_back = self.terms().late_payment == LatePayment::Refund && is_sent_back(hold);
         let settled = self
             .strays
             .get(&report.payment_id)
@@ -973,47 +1034,89 @@ impl Order {
     }
 
     fn apply_payment(&mut self, report: &PaymentReport, at: Millis) {
-        // A failed or begun attempt over other money moves none; it is still not ours.
-        let moves_money = report.status >= AttemptStatus::Authorized;
-        let mismatch = if report.currency != "INR" {
-            Some(Hold::CurrencyMismatch)
-        } else {
-            let other = report.amount != self.contents.bill.total;
-            other.then_some(Hold::AmountMismatch)
-        };
-        if let Some(hold) = mismatch {
-            let pays = self
-                .captured
-                .as_ref()
-                .is_some_and(|(id, _)| *id == report.payment_id);
-            match (moves_money, pays) {
+        let id = &report.payment_id;
+        let total = self.bill().total;
+        let is_ours = self.captured.as_ref().is_some_and(|(ours, _)| ours == id);
+        if report.currency != "INR" {
+            match (report.status.moves_money(), is_ours) {
+                // A failed or begun attempt over other money moves none; it is still not ours.
                 (false, _) => {}
-                // Two words about the money that pays the order. Nothing of it may go back by itself.
-                (true, true) if report.amount == self.captured_amount => {}
-                (true, true) => self.hold(hold, &report.payment_id, at),
-                (true, false) => self.stray(hold, report, at),
+                (true, true) => self.hold(Hold::CurrencyMismatch, id, at),
+                (true, false) => self.stray(Hold::CurrencyMismatch, report, at),
             }
             return;
         }
+        if report.status == AttemptStatus::Captured {
+            let sums = self.sums.entry(id.clone()).or_default();
+            sums.insert(report.amount);
+            if is_ours {
+                self.hear_again(report, at);
+                return;
+            }
+            if !report.pays(total) {
+                let is_explained = self
+                    .strays
+                    .get(id)
+                    .is_some_and(|s| s.report.amount == report.amount && s.report.pays(total));
+                if !is_explained {
+                    self.stray(Hold::AmountMismatch, report, at);
+                }
+                return;
+            }
+        }
         let attempt = self
             .attempts
-            .entry(report.payment_id.clone())
-            .or_insert_with(|| Attempt {
-                report: report.clone(),
-                counted: false,
-                failed_once: false,
-                seen_at: at,
-            });
+            .entry(id.clone())
+            .or_insert_with(|| Attempt::new(report, at));
         attempt.failed_once |= report.status == AttemptStatus::Failed;
         if report.status > attempt.report.status {
             attempt.report = report.clone();
+            attempt.since = at;
         }
-        if attempt.report.status == AttemptStatus::Captured && !attempt.counted {
-            let (report, had_failed) = (attempt.report.clone(), attempt.failed_once);
-            self.count(&report, had_failed, at);
+        if report.status == AttemptStatus::Captured && !attempt.counted {
+            let had_failed = attempt.failed_once;
+            self.count(report, had_failed, at);
         }
         if self.terms().failed_message && self.payment_status() == PaymentStatus::Failed {
             self.owe(MessageKey::Failed, at);
+        }
+    }
+
+    /// Another word about the money that pays the order. The gateway's explanation of its sum completes what is known; a sum that
+    /// contradicts it needs a person, and nothing of it may go back by itself.
+    fn hear_again(&mut self, report: &PaymentReport, at: Millis) {
+        let total = self.bill().total;
+        let (heard, known) = (report.parts(total), self.paid);
+        let explains = report.pays(total)
+            && heard.worth == total
+            && (known.worth != total || (heard.fee, heard.offer) > (known.fee, known.offer));
+        let is_same_money = heard.received == known.received;
+        let knew_no_parts = known.received == total && known.worth == total;
+        if explains && (is_same_money || knew_no_parts) {
+            self.paid = heard;
+            if let Some(attempt) = self.attempts.get_mut(&report.payment_id) {
+                let before = attempt.report.clone();
+                attempt.report = PaymentReport {
+                    method: report.method.clone().or(before.method),
+                    at: before.at.or(report.at),
+                    ..report.clone()
+                };
+            }
+            let sums = self.sums.get(&report.payment_id).into_iter().flatten();
+            if sums
+                .clone()
+                .all(|sum| *sum == heard.received || *sum == total)
+            {
+                self.release(Hold::AmountMismatch, &report.payment_id);
+            }
+            if self.refunds.reserved(Some(&report.payment_id)) > heard.received {
+                self.hold(Hold::RefundMismatch, &report.payment_id, at);
+            }
+            return;
+        }
+        // A list that shows what was asked for without the fee on top says nothing new.
+        if !is_same_money && heard.received != known.worth {
+            self.hold(Hold::AmountMismatch, &report.payment_id, at);
         }
     }
 
@@ -1021,14 +1124,22 @@ impl Order {
     fn count(&mut self, report: &PaymentReport, had_failed: bool, at: Millis) {
         let payment_id = &report.payment_id;
         let paid_at = report.at.unwrap_or(at);
-        // What becomes of late or second money was decided when it came; more news of it decides nothing anew. Another word about
-        // how much it was may put things right, unless it is on its way back.
-        let decided = self.strays.get(payment_id).is_some_and(|stray| {
-            matches!(stray.hold, Hold::LatePayment | Hold::DoublePayment)
-                || self.refunds.reserved(Some(payment_id)) > Paise::ZERO
-        });
-        if decided {
-            return;
+        // What becomes of late or second money was decided when it came, and a person's decision stands; more news of it decides
+        // nothing anew. Another word about how much it was may put things right, unless it is on its way back.
+        let on_its_way = self.refunds.reserved(Some(payment_id)) > Paise::ZERO;
+        if let Some(stray) = self.strays.get_mut(payment_id) {
+            let is_explained = stray.report.amount == report.amount;
+            let decided = is_sent_back(stray.hold) || stray.settled || on_its_way;
+            if decided {
+                if is_explained && !stray.report.covers(report) {
+                    stray.report = report.clone();
+                }
+                return;
+            }
+            if is_explained && stray.hold == Hold::AmountMismatch {
+                self.strays.remove(payment_id);
+                self.release(Hold::AmountMismatch, payment_id);
+            }
         }
         if let Some((first, _)) = &self.captured {
             if first != payment_id {
@@ -1053,16 +1164,11 @@ impl Order {
         let attempt = self
             .attempts
             .entry(report.payment_id.clone())
-            .or_insert_with(|| Attempt {
-                report: report.clone(),
-                counted: false,
-                failed_once: false,
-                seen_at: at,
-            });
+            .or_insert_with(|| Attempt::new(report, at));
         attempt.counted = true;
         self.strays.remove(&report.payment_id);
         self.captured = Some((report.payment_id.clone(), report.at.unwrap_or(at)));
-        self.captured_amount = report.amount;
+        self.paid = report.parts(self.contents.bill.total);
         let target = self.terms().on_captured;
         if self.fulfilment == Fulfilment::Pending {
             self.fulfilment = target;
@@ -1072,6 +1178,13 @@ impl Order {
         if self.terms().receipt_message {
             self.owe(MessageKey::Receipt, at);
         }
+    }
+
+    /// What was held about a payment is explained.
+    fn release(&mut self, hold: Hold, payment_id: &str) {
+        let is_it = |held: Hold, id: &str| held == hold && id == payment_id;
+        self.holds.retain(|(held, _, id)| !is_it(*held, id));
+        self.held.retain(|(held, id)| !is_it(*held, id));
     }
 
     /// Each payment that needs a person counts, once.
@@ -1170,8 +1283,8 @@ impl Order {
     pub fn next_reminder(&self) -> Option<Millis> {
         // Held money that is on its way back needs no reminder.
         let waits = |id: &str| {
-            self.taken(id)
-                .is_none_or(|taken| self.refunds.reserved(Some(id)) < taken)
+            self.refundable(id)
+                .is_none_or(|all| self.refunds.reserved(Some(id)) < all)
         };
         let since = self
             .holds
@@ -1293,6 +1406,8 @@ pub const SEND_BACK_PREFIX: &str = "back-";
 
 /// Money that the terms send back is sent back this long after it came, when no more news about it is on the way, seconds.
 const SEND_BACK: i64 = 60;
+/// A gateway takes what a bank has agreed to within minutes, or not at all: so long the page does not ask for another payment, seconds.
+const CAPTURE_WINDOW: i64 = 15 * 60;
 /// A day.
 const DAY: i64 = 24 * 3600;
 /// A queued message that nobody picked up is queued again after this, in seconds.
@@ -1306,6 +1421,11 @@ pub const REPORT_PATIENCE: i64 = 24 * 3600;
 
 /// State is computed from events again and again, so this wait cannot be random.
 const MIDDLE_JITTER: u32 = 0;
+
+/// Whether the terms may send such money back.
+const fn is_sent_back(hold: Hold) -> bool {
+    matches!(hold, Hold::LatePayment | Hold::DoublePayment)
+}
 
 /// When a refund is to be looked at: what the gateway could not take after a minute, a lost answer after two, and twice as long
 /// after each further try, at most six hours; what it works on after 15 minutes, and after a day every six hours. A dashboard's refund

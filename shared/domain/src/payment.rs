@@ -107,18 +107,62 @@ pub struct Started {
     pub extra: Option<String>,
 }
 
-/// The state of one attempt to pay.
+/// The state of one attempt to pay, in the sequence of what counts more: news comes in any order, and the highest of them stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptStatus {
     /// Begun.
     Pending,
-    /// It failed. Some banks turn a failed payment into a captured one days later.
-    Failed,
     /// The bank agreed; the gateway has not taken the money yet.
     Authorized,
+    /// It failed, or what the bank had agreed to was voided: the attempt is over. Some banks turn a failed payment into a captured
+    /// one days later.
+    Failed,
     /// The gateway has the money.
     Captured,
+}
+
+impl AttemptStatus {
+    /// Money moves, or is about to.
+    #[must_use]
+    pub const fn moves_money(self) -> bool {
+        matches!(self, Self::Authorized | Self::Captured)
+    }
+}
+
+/// What a payment is made of: `received = worth + fee - offer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// What it pays of the bill.
+    pub worth: Paise,
+    /// What the customer paid.
+    pub received: Paise,
+    /// The gateway's fee in it, which the customer bears.
+    pub fee: Paise,
+    /// What an offer of the gateway took off.
+    pub offer: Paise,
+}
+
+impl Parts {
+    /// No money.
+    pub const NONE: Self = Self {
+        worth: Paise::ZERO,
+        received: Paise::ZERO,
+        fee: Paise::ZERO,
+        offer: Paise::ZERO,
+    };
+
+    /// What can go back: all that was received but the gateway's fee. No gateway documents that it returns a fee the customer bore,
+    /// and PayU ("Refunds for Offers") refuses more than was debited.
+    #[must_use]
+    pub fn refundable(&self) -> Paise {
+        self.received.checked_sub(self.fee).unwrap_or(Paise::ZERO)
+    }
+
+    fn adds_up(&self) -> bool {
+        let out = self.worth.checked_add(self.fee);
+        out.is_some() && out == self.received.checked_add(self.offer)
+    }
 }
 
 /// One report about one attempt, from a verified webhook or a lookup.
@@ -181,6 +225,61 @@ impl PaymentReport {
             && has(self.paid_in_full, other.paid_in_full)
             && has(self.fee, other.fee)
             && has(self.offer, other.offer)
+    }
+
+    /// It pays `asked`: that sum came, or the gateway says that what came is all of it. Where the gateway says what it asked for, that
+    /// is what has to be the bill's sum.
+    #[must_use]
+    pub fn pays(&self, asked: Paise) -> bool {
+        self.currency == "INR" && self.paid_in_full.unwrap_or(self.amount) == asked
+    }
+
+    /// What it is made of, when `asked` is what we asked for.
+    #[must_use]
+    pub fn parts(&self, asked: Paise) -> Parts {
+        let asked = self.paid_in_full.unwrap_or(asked);
+        let received = self.amount;
+        let fee = self.fee.unwrap_or(Paise::ZERO);
+        let offer = self.offer.unwrap_or(Paise::ZERO);
+        let plain = Parts {
+            worth: received,
+            received,
+            fee: Paise::ZERO,
+            offer: Paise::ZERO,
+        };
+        let worth = received
+            .checked_sub(fee)
+            .and_then(|rest| rest.checked_add(offer));
+        let told = worth.map(|worth| Parts {
+            worth,
+            received,
+            fee,
+            offer,
+        });
+        match told {
+            Some(told) if told.worth == asked => told,
+            _ if received == asked => plain,
+            // What the gateway did not tell of one by one is the difference: more came because of a fee, less because of an offer.
+            _ if self.paid_in_full.is_some() => {
+                let all = asked.checked_add(fee);
+                let expected = all.and_then(|all| all.checked_sub(offer)).unwrap_or(asked);
+                let over = received.checked_sub(expected).unwrap_or(Paise::ZERO);
+                let under = expected.checked_sub(received).unwrap_or(Paise::ZERO);
+                let explained = Parts {
+                    worth: asked,
+                    received,
+                    fee: fee.checked_add(over).unwrap_or(fee),
+                    offer: offer.checked_add(under).unwrap_or(offer),
+                };
+                if explained.adds_up() {
+                    explained
+                } else {
+                    plain
+                }
+            }
+            Some(told) => told,
+            None => plain,
+        }
     }
 }
 
@@ -247,7 +346,7 @@ pub struct RefundRequest {
     pub mode: PaymentMode,
     /// The payment the money goes back from.
     pub payment_id: String,
-    /// What that payment captured.
+    /// What that payment paid of the bill, which is what the gateway was asked to take.
     pub captured: Paise,
     /// When.
     pub captured_at: Millis,

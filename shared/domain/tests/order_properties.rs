@@ -159,6 +159,53 @@ fn history() -> impl Strategy<Value = (Vec<Event>, bool)> {
     )
 }
 
+/// How the gateway took another sum than the bill's, and is content.
+fn differently() -> impl Strategy<Value = (i64, i64)> {
+    prop_oneof![
+        Just((1_003, 0)),
+        Just((0, 5_000)),
+        Just((1_003, 5_000)),
+        (1i64..5_000, 0i64..80_000)
+    ]
+}
+
+/// What a gateway can truthfully tell of one payment with a fee or an offer: with and without its reasons, as the bill's sum alone, and
+/// what its attempt was before. A plain word of the sum is a mismatch until the reasons are known.
+fn explained() -> impl Strategy<Value = (Vec<Event>, Vec<Event>, (i64, i64))> {
+    (differently(), any::<[bool; 4]>()).prop_flat_map(|((fee, offer), told)| {
+        let amount = TOTAL + fee - offer;
+        let plain = |status| report(status, "pay_ok", amount, "INR");
+        let in_full = |parts: bool| {
+            let Event::Payment(report) = plain(AttemptStatus::Captured) else {
+                unreachable!()
+            };
+            let some = |amount: i64| (parts && amount > 0).then(|| paise(amount));
+            Event::Payment(PaymentReport {
+                fee: some(fee),
+                offer: some(offer),
+                ..report.paying(paise(TOTAL))
+            })
+        };
+        let mut events = vec![in_full(true)];
+        for (wanted, event) in told.into_iter().zip([
+            plain(AttemptStatus::Authorized),
+            plain(AttemptStatus::Captured),
+            in_full(false),
+            report(AttemptStatus::Captured, "pay_ok", TOTAL, "INR"),
+        ]) {
+            if wanted {
+                events.push(event);
+            }
+        }
+        let doubled: Vec<Event> = events.iter().chain(events.iter()).cloned().collect();
+        (
+            Just(events),
+            Just(doubled).prop_shuffle(),
+            Just((fee, offer)),
+        )
+    })
+}
+
 /// The history in some sequence, with repetitions.
 fn shuffled() -> impl Strategy<Value = (Vec<Event>, Vec<Event>, bool)> {
     history().prop_flat_map(|(events, paid)| {
@@ -315,6 +362,25 @@ proptest! {
         prop_assert_eq!(got.payment_status() == PaymentStatus::Captured, paid);
     }
 
+    /// Received = bill + fee − offer, whichever of the gateway's words came first.
+    #[test]
+    fn what_pays_in_full_adds_up_in_any_sequence((events, shuffled, (fee, offer)) in explained(), late in 0u8..3) {
+        let late = [LatePayment::Accept, LatePayment::Hold, LatePayment::Refund][usize::from(late)];
+        let expected = order(late, base(events));
+        let got = order(late, base(shuffled));
+        prop_assert_eq!(essence(&got), essence(&expected));
+        prop_assert_eq!(got.paid(), expected.paid());
+        prop_assert_eq!(got.payment_status(), PaymentStatus::Captured);
+        prop_assert_eq!(got.captured_amount(), paise(TOTAL));
+        let parts = got.paid();
+        if fee != offer {
+            prop_assert_eq!((parts.received, parts.fee, parts.offer), (paise(TOTAL + fee - offer), paise(fee), paise(offer)));
+        }
+        prop_assert_eq!(got.refundable_amount(), paise(TOTAL - parts.offer.get()));
+        prop_assert!(got.holds.is_empty() && got.strays.is_empty());
+        prop_assert_eq!(got.to_send_back().count(), 0);
+    }
+
     #[test]
     fn no_state_goes_back(events in prop::collection::vec(anything(), 0..40), late in 0u8..3) {
         let late = [LatePayment::Accept, LatePayment::Hold, LatePayment::Refund][usize::from(late)];
@@ -325,7 +391,8 @@ proptest! {
             prop_assert!(money_rank(next.payment_status()) >= money_rank(current.payment_status()));
             prop_assert!(next.captured_amount() >= current.captured_amount());
             prop_assert!(next.captured_amount() <= next.bill().total);
-            prop_assert!(next.refunded_amount() <= next.captured_amount());
+            prop_assert!(next.refunded_amount() <= next.paid().received);
+            prop_assert!(next.refundable_amount() <= next.paid().received);
             if matches!(current.fulfilment, Fulfilment::Completed | Fulfilment::Canceled) {
                 prop_assert_eq!(next.fulfilment, current.fulfilment);
             }
@@ -569,7 +636,7 @@ fn late_money_follows_the_terms() {
 }
 
 #[test]
-fn over_and_under_payment_follow_the_terms() {
+fn over_and_under_payment_wait_for_a_person() {
     let paid = |policy, amount| {
         order(
             policy,
@@ -594,10 +661,11 @@ fn over_and_under_payment_follow_the_terms() {
         let held = paid(LatePayment::Hold, amount);
         assert_eq!(held.payment_status(), PaymentStatus::Pending);
         assert_eq!(held.holds.len(), 1);
+        // Nothing of it goes back by itself: the gateway's word that it is all there may still come.
         let back = paid(LatePayment::Refund, amount);
         assert_eq!(back.payment_status(), PaymentStatus::Pending);
-        assert!(back.holds.is_empty());
-        assert_eq!(back.to_send_back().count(), 1);
+        assert_eq!(back.holds[0].0, Hold::AmountMismatch);
+        assert_eq!(back.to_send_back().count(), 0);
         // A person may decide otherwise.
         let settled = held.with(Recorded::new(
             Millis::new(START).plus_seconds(60),
@@ -648,6 +716,155 @@ fn money_that_comes_twice_is_counted_once_and_follows_the_terms() {
     assert_eq!(twice(LatePayment::Accept).to_send_back().count(), 0);
     assert_eq!(twice(LatePayment::Hold).holds[0].0, Hold::DoublePayment);
     assert_eq!(twice(LatePayment::Refund).to_send_back().count(), 1);
+}
+
+fn in_full(id: &str, amount: i64, fee: Option<i64>) -> Event {
+    let Event::Payment(report) = report(AttemptStatus::Captured, id, amount, "INR") else {
+        unreachable!()
+    };
+    Event::Payment(PaymentReport {
+        fee: fee.map(paise),
+        ..report.paying(paise(TOTAL))
+    })
+}
+
+#[test]
+fn only_the_bills_own_sum_can_be_paid_in_full() {
+    // A link over another sum than the bill's, paid in full with a fee.
+    let Event::Payment(other) = in_full("p", TOTAL, None) else {
+        unreachable!()
+    };
+    let other = Event::Payment(PaymentReport {
+        paid_in_full: Some(paise(TOTAL - 500)),
+        fee: Some(paise(500)),
+        ..other
+    });
+    let held = order(LatePayment::Hold, base(vec![other]));
+    assert_eq!(held.payment_status(), PaymentStatus::Pending);
+    assert_eq!(held.holds[0].0, Hold::AmountMismatch);
+}
+
+#[test]
+fn late_or_second_money_goes_back_without_the_fee() {
+    let fee = 1_003;
+    let word = || in_full("p2", TOTAL + fee, Some(fee));
+    let plain = || report(AttemptStatus::Captured, "p2", TOTAL + fee, "INR");
+    let first = || report(AttemptStatus::Captured, "p1", TOTAL, "INR");
+    for events in [
+        vec![first(), word()],
+        vec![first(), plain(), word()],
+        vec![first(), word(), plain()],
+    ] {
+        let held = order(LatePayment::Hold, base(events.clone()));
+        assert_eq!(held.strays["p2"].hold, Hold::DoublePayment);
+        assert_eq!(held.holds.len(), 1);
+        let back = order(LatePayment::Refund, base(events));
+        assert!(back.holds.is_empty());
+        assert_eq!(back.to_send_back().count(), 1);
+        assert_eq!(back.taken("p2"), Some(paise(TOTAL + fee)));
+        assert_eq!(back.refundable("p2"), Some(paise(TOTAL)));
+    }
+}
+
+#[test]
+fn what_goes_back_or_was_settled_pays_nothing_any_more() {
+    let plain = || report(AttemptStatus::Captured, "p", TOTAL + 1_003, "INR");
+    let back = Event::RefundAsked {
+        id: "r".into(),
+        amount: None,
+        payment_id: Some("p".into()),
+        speed: Speed::Normal,
+        reason: None,
+    };
+    let settled = Event::Settled {
+        payment_id: "p".into(),
+        accept: false,
+    };
+    for decision in [back, settled] {
+        let word = in_full("p", TOTAL + 1_003, Some(1_003));
+        let order = order(LatePayment::Hold, base(vec![plain(), decision, word]));
+        assert_eq!(order.payment_status(), PaymentStatus::Pending);
+        assert!(order.message(&MessageKey::Paid).is_none());
+    }
+}
+
+#[test]
+fn what_a_person_accepted_is_put_right_by_the_gateways_word() {
+    let fee = 1_003;
+    let accept = Event::Settled {
+        payment_id: "p".into(),
+        accept: true,
+    };
+    let plain = report(AttemptStatus::Captured, "p", TOTAL + fee, "INR");
+    let accepted = order(LatePayment::Hold, base(vec![plain, accept]));
+    assert_eq!(accepted.captured_amount(), paise(TOTAL + fee));
+    let word = in_full("p", TOTAL + fee, Some(fee));
+    let order = accepted.with(Recorded::new(Millis::new(START).plus_seconds(9), "t", word));
+    assert_eq!(order.captured_amount(), paise(TOTAL));
+    assert_eq!(order.paid().fee, paise(fee));
+    assert_eq!(order.refundable_amount(), paise(TOTAL));
+    assert!(order.holds.is_empty());
+}
+
+#[test]
+fn refunds_go_up_to_what_the_customer_may_get_back() {
+    for (amount, left) in [(TOTAL + 1_003, TOTAL), (TOTAL - 5_000, TOTAL - 5_000)] {
+        let refunded = |asked: Option<i64>| {
+            order(
+                LatePayment::Hold,
+                base(vec![in_full("p", amount, None), ask("r", asked)]),
+            )
+        };
+        let void = refunded(Some(left + 1));
+        assert_eq!(
+            void.refunds.voided("r").unwrap().1,
+            Void::Exceeds(paise(left))
+        );
+        let all = refunded(None);
+        assert_eq!(all.refunding_amount(), paise(left));
+        let done = refund(
+            Some("r"),
+            Some("rfnd_1"),
+            None,
+            RefundStatus::Processed,
+            left,
+        );
+        let at = Millis::new(START).plus_seconds(9);
+        let all = all.with(Recorded::new(at, "t", done));
+        assert_eq!(all.payment_status(), PaymentStatus::Refunded);
+        assert!(all.holds.is_empty());
+    }
+}
+
+#[test]
+fn an_authorised_attempt_that_failed_or_was_voided_is_over() {
+    let at = |status| report(status, "p", TOTAL, "INR");
+    let (authorized, failed) = (at(AttemptStatus::Authorized), at(AttemptStatus::Failed));
+    for events in [
+        vec![authorized.clone(), failed.clone()],
+        vec![failed.clone(), authorized.clone()],
+    ] {
+        let over = order(LatePayment::Hold, base(events));
+        assert_eq!(over.payment_status(), PaymentStatus::Failed);
+        assert!(!over.awaits_capture(Millis::new(START)));
+        let captured = Recorded::new(Millis::new(START + 9), "t", at(AttemptStatus::Captured));
+        assert_eq!(
+            over.with(captured).payment_status(),
+            PaymentStatus::Captured,
+            "the bank changed its mind"
+        );
+    }
+    // One that nobody captures hides the way to pay for 15 minutes, whatever sum it is over.
+    for amount in [TOTAL, TOTAL + 1_003] {
+        let waiting = order(
+            LatePayment::Hold,
+            base(vec![report(AttemptStatus::Authorized, "p", amount, "INR")]),
+        );
+        let start = Millis::new(START);
+        assert!(waiting.awaits_capture(start.plus_seconds(899)));
+        assert!(!waiting.awaits_capture(start.plus_seconds(901)));
+        assert!(waiting.holds.is_empty());
+    }
 }
 
 fn ask(id: &str, amount: Option<i64>) -> Event {

@@ -363,7 +363,7 @@ impl BillDesk {
             "transactionid": request.payment_id,
             // Theirs to the letter: "BillDesk transaction date and time".
             "transaction_date": transaction.date,
-            "txn_amount": transaction.report.amount.decimal(),
+            "txn_amount": transaction.asked.decimal(),
             "refund_amount": request.amount.decimal(),
             "currency": RUPEES,
             "merc_refund_ref_no": request.token,
@@ -1072,6 +1072,8 @@ enum Made {
 /// A transaction object (Meta's guide, "Status webhook"; "Retrieve Transaction").
 struct Transaction {
     order: String,
+    /// What it was asked for: the bill.
+    asked: Paise,
     date: Option<String>,
     report: PaymentReport,
     document: Value,
@@ -1089,14 +1091,22 @@ impl Transaction {
                 .find_map(|name| text_of(document, name))
                 .map(|error| quotable(&error))
         };
+        // Meta's guide, "Status webhook": the bill is `amount`; `charge_amount` is the "Total charge to the customer", with the
+        // `surcharge` on top and the `discount` taken off.
+        let asked = amount_of(document, "amount")?;
+        let part = |name: &str| amount_of(document, name).filter(|part| *part > Paise::ZERO);
+        let charged = part("charge_amount").filter(|_| status == AttemptStatus::Captured);
+        let is_other = charged.is_some_and(|charged| charged != asked);
         Some(Self {
             order: text_of(document, "orderid")?,
+            asked,
             report: PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+                paid_in_full: None,
+                fee: part("surcharge").filter(|_| is_other),
+                offer: part("discount").filter(|_| is_other),
                 status,
                 payment_id: text_of(document, "transactionid")?,
-                // `charge_amount` has the customer's surcharge on top; the bill is `amount`.
-                amount: amount_of(document, "amount")?,
+                amount: charged.unwrap_or(asked),
                 currency: currency(document)?,
                 method: text_of(document, "payment_method_type"),
                 error: if status == AttemptStatus::Failed {
@@ -1108,7 +1118,8 @@ paid_in_full: None, fee: None, offer: None,
                     .as_deref()
                     .filter(|_| !is_intent(document))
                     .and_then(Millis::from_rfc3339),
-            },
+            }
+            .paying(asked),
             date,
             document: document.clone(),
         })

@@ -881,7 +881,7 @@ impl Payu {
                     .ok_or_else(|| unavailable("a payment on the link could not be read"))?,
             );
         }
-        let money = |r: &PaymentReport| r.status >= AttemptStatus::Authorized;
+        let money = |r: &PaymentReport| r.status.moves_money();
         let paid = reports.iter().any(money);
         if link.collected && !paid {
             return Err(unavailable("a paid link without a payment on it"));
@@ -970,7 +970,9 @@ fn attempts(document: &Value, asked: Option<Paise>) -> Option<Vec<PaymentReport>
         let status = attempt_status(&text(row, "status")?, None);
         match row.get("transactionId").and_then(id) {
             Some(payment_id) => found.push(PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 status,
                 payment_id,
                 amount: asked?,
@@ -1014,24 +1016,67 @@ fn transactions(answer: &Answer) -> Result<Option<Value>, CallError> {
     }
 }
 
-/// A transaction of "Verify Payment API" or "Check Payment API". `amt` is what was asked, without what PayU adds for itself.
+/// What PayU says of the sums of a transaction. `amount` (`amt`) is what was asked for ("Collect Additional Charges": "The original
+/// transaction amount"), `additional_charges` is what PayU adds to it, `discount` what an instant discount takes off, and
+/// `net_amount_debit` what the customer paid ("Refunds for Offers": "the net debit amount"). A cashback comes later and is no part of it.
+fn sums(
+    report: PaymentReport,
+    asked: Paise,
+    charges: Option<Paise>,
+    discount: Option<Paise>,
+    debited: Option<Paise>,
+) -> PaymentReport {
+    let some = |amount: Option<Paise>| amount.filter(|amount| *amount > Paise::ZERO);
+    // Without the sum debited nobody knows an instant discount from a cashback.
+    let (fee, offer) = (some(charges), some(discount).filter(|_| debited.is_some()));
+    let adds_up = asked
+        .checked_add(fee.unwrap_or(Paise::ZERO))
+        .and_then(|all| all.checked_sub(offer.unwrap_or(Paise::ZERO)))
+        .filter(|all| some(debited).is_none_or(|debited| debited == *all));
+    // Sums that do not add up explain nothing.
+    match adds_up {
+        Some(amount) if report.status == AttemptStatus::Captured && amount != asked => {
+            PaymentReport {
+                amount,
+                fee,
+                offer,
+                ..report
+            }
+            .paying(asked)
+        }
+        _ => report,
+    }
+}
+
+/// A transaction of "Verify Payment API" or "Check Payment API".
 fn report(entry: &Value) -> Option<PaymentReport> {
     let unmapped = text(entry, "unmappedstatus");
     let status = attempt_status(&text(entry, "status")?, unmapped.as_deref());
-    Some(PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+    let asked = money(
+        entry
+            .get("amt")
+            .or_else(|| entry.get("transaction_amount"))?,
+    )?;
+    let named = |names: &[&str]| names.iter().find_map(|name| money(entry.get(name)?));
+    let report = PaymentReport {
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: id(entry.get("mihpayid")?)?,
-        amount: money(
-            entry
-                .get("amt")
-                .or_else(|| entry.get("transaction_amount"))?,
-        )?,
+        amount: asked,
         currency: "INR".to_owned(),
         method: method(entry),
         error: failure(status, text(entry, "error_code").or(unmapped)),
         at: text(entry, "addedon").and_then(|t| read_time(&t)),
-    })
+    };
+    Some(sums(
+        report,
+        asked,
+        named(&CHARGES),
+        named(&["disc", "discount"]),
+        named(&["net_amount_debit"]),
+    ))
 }
 
 /// PayU's id, a text or a number.
@@ -1045,7 +1090,8 @@ fn id(value: &Value) -> Option<String> {
 }
 
 fn failure(status: AttemptStatus, code: Option<String>) -> Option<String> {
-    code.filter(|_| status == AttemptStatus::Failed)
+    // E000 is "No Error".
+    code.filter(|code| status == AttemptStatus::Failed && code != "E000")
         .map(|code| quotable(&code))
 }
 
@@ -1064,6 +1110,19 @@ fn method_of(mode: &str) -> String {
     }
 }
 
+/// "Payment State Explanations": the attempt is over, whichever of the two fields says so. What a bank had agreed to goes back
+/// (`autoRefund`).
+const OVER: [&str; 8] = [
+    "failure",
+    "failed",
+    "usercancelled",
+    "cancelled",
+    "canceled",
+    "bounced",
+    "dropped",
+    "autorefund",
+];
+
 /// "Payment State Explanations". What it does not name is no money yet: somebody asks again.
 fn attempt_status(status: &str, unmapped: Option<&str>) -> AttemptStatus {
     match (
@@ -1072,8 +1131,11 @@ fn attempt_status(status: &str, unmapped: Option<&str>) -> AttemptStatus {
     ) {
         ("success", None | Some("" | "captured")) => AttemptStatus::Captured,
         ("success", Some("auth")) => AttemptStatus::Authorized,
-        // userCancelled, bounced, dropped, failed, autoRefund.
-        ("failure" | "failed", _) => AttemptStatus::Failed,
+        (status, unmapped)
+            if OVER.contains(&status) || unmapped.is_some_and(|word| OVER.contains(&word)) =>
+        {
+            AttemptStatus::Failed
+        }
         // pending: initiated, in progress.
         _ => AttemptStatus::Pending,
     }
@@ -1374,25 +1436,33 @@ impl Payu {
         let status = form.text("status").ok_or_else(|| missing("status"))?;
         let status = attempt_status(status, form.text("unmappedstatus"));
         let payment_id = form.text("mihpayid").map(Value::from);
+        let sum = |name: &str| form.text(name).and_then(Paise::parse_decimal);
+        let asked = sum("amount").ok_or_else(|| missing("amount"))?;
         let report = PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status,
             payment_id: payment_id
                 .as_ref()
                 .and_then(id)
                 .ok_or_else(|| missing("mihpayid"))?,
-            amount: form
-                .text("amount")
-                .and_then(Paise::parse_decimal)
-                .ok_or_else(|| missing("amount"))?,
+            amount: asked,
             currency: "INR".to_owned(),
             method: form.text("mode").map(method_of),
             error: failure(status, form.text("error").map(str::to_owned)),
             at: form.text("addedon").and_then(read_time),
         };
+        let charges = CHARGES.iter().find_map(|name| sum(name));
         Ok(vec![Signal::Payment {
             reference,
-            report,
+            report: sums(
+                report,
+                asked,
+                charges,
+                sum("discount"),
+                sum("net_amount_debit"),
+            ),
             // The payment's id and `unmappedstatus` are outside the hash; see the head of this file.
             trust: Trust::Hint,
         }])

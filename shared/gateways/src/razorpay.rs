@@ -24,6 +24,8 @@
 //!   the note, and a signed event that carries it back names the bill for certain, whatever the tenant's mode is by then.
 //! - `captured: true` is not believed: the documents print a failed card payment with it. `captured: false` is: it is how the refund
 //!   of a payment that nobody ever captured differs from one of ours.
+//! - A payment's amount may be another than the link's: a fee that the customer bears is in it, an offer is taken off. The link keeps its
+//!   own, so whether a bill is paid is for the link's or order's status to say, and why the sums differ for the payment.
 //! - Refunds have an idempotency header, so asking again with the same key is safe; how long keys are remembered is not said, so a
 //!   refusal that an earlier request of ours may have caused is looked into. `receipt` and the note [`REFUND_NOTE`] name our refund.
 //! - Webhooks of refunds have no link. What finds their bill is a note, so they are hints, and the lookup lists a payment's refunds,
@@ -365,13 +367,13 @@ impl Gateway for Razorpay {
             let captured = |p: &PaymentReport| {
                 (p.status == AttemptStatus::Captured).then(|| p.payment_id.clone())
             };
-            // A paid link tells of every payment itself. An open one lists captured payments only, so its order is asked for
-            // attempts that failed or are still under way.
-            let Some(order_id) = link
-                .order_id
-                .as_ref()
-                .filter(|_| !(link.paid() && complete))
-            else {
+            // A paid link tells of every payment itself, unless one took another sum: why stands only in the payment, with its fee and
+            // offer. An open link lists captured payments only, so its order is asked for attempts that failed or are still under way.
+            let is_told = link.paid() && complete;
+            let is_plain = !listed.iter().any(|p| {
+                p.status == AttemptStatus::Captured && link.amount != Some(p.amount.get())
+            });
+            let Some(order_id) = link.order_id.as_ref().filter(|_| !(is_told && is_plain)) else {
                 if link.paid() && !complete {
                     return unavailable("a paid link without a readable payment");
                 }
@@ -382,7 +384,7 @@ impl Gateway for Razorpay {
             let Some(answer) = answers.next() else {
                 return Step::call(self.order_payments(order_id));
             };
-            match attempts(answer) {
+            match attempts(answer, link) {
                 Ok((reports, given_back)) => {
                     let known =
                         |p: &PaymentReport| reports.iter().any(|r| r.payment_id == p.payment_id);
@@ -392,7 +394,12 @@ impl Gateway for Razorpay {
                     found.reports.extend(reports);
                     found.reports.extend(missed);
                 }
-                Err(error) if link.paid() => return Step::failed(error),
+                // Without the reason the link's own word has to do.
+                Err(error)
+                    if link.paid() && !(is_told && matches!(error, CallError::Rejected { .. })) =>
+                {
+                    return Step::failed(error);
+                }
                 // Attempts that failed are nice to know; what was captured is known without them.
                 Err(_) => {
                     refunded.extend(listed.iter().filter_map(captured));
@@ -752,13 +759,28 @@ impl Webhooks for Razorpay {
                     .ok_or_else(|| Unreadable(format!("{event} without id, amount or currency")))?;
                 Signal::Payment {
                     reference,
-                    report,
+                    report: about.explained(report, payment),
                     trust,
                 }
             }
-            // "Payment states": what nobody captures in time goes back by itself. It never was the bill's money.
+            // "Payment states": what nobody captures in time goes back by itself. It never was the bill's money, and the attempt is
+            // over.
             Told::Refund(_) if about.payment.is_some_and(never_captured) => {
-                return ignored(format!("{event} of a payment that was never captured"));
+                let over = about
+                    .payment
+                    .and_then(|payment| report(payment, AttemptStatus::Failed));
+                match over {
+                    Some(report) if !matches!(told, Told::Refund(Some(RefundStatus::Failed))) => {
+                        Signal::Payment {
+                            reference,
+                            report,
+                            trust,
+                        }
+                    }
+                    _ => {
+                        return ignored(format!("{event} of a payment that was never captured"));
+                    }
+                }
             }
             Told::Refund(status) => {
                 let mut report = about
@@ -835,6 +857,15 @@ impl<'a> About<'a> {
             payment: entity("payment"),
             refund: entity("refund"),
         }
+    }
+
+    /// The payment's report with what the event's link or order says about its sum.
+    fn explained(&self, report: PaymentReport, payment: &Value) -> PaymentReport {
+        let asked = self
+            .link
+            .and_then(Asked::read)
+            .or_else(|| self.order.and_then(Asked::read));
+        explained(report, payment, self.order, asked.as_ref())
     }
 }
 
@@ -942,6 +973,7 @@ struct Link {
     mark: Option<String>,
     status: String,
     amount: Option<i64>,
+    asked: Option<Asked>,
     currency: String,
     expire_by: Option<i64>,
     order_id: Option<String>,
@@ -959,6 +991,7 @@ impl Link {
             mark: value.get("notes").and_then(|notes| text(notes, MARK_NOTE)),
             status: text(value, "status")?,
             amount: value.get("amount").and_then(Value::as_i64),
+            asked: Asked::read(value),
             currency: text(value, "currency").unwrap_or_else(|| "INR".to_owned()),
             // Zero stands for "none".
             expire_by: value
@@ -1008,8 +1041,10 @@ impl Link {
             .payments
             .iter()
             .filter_map(|payment| {
-                Some(PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+                let report = PaymentReport {
+                    paid_in_full: None,
+                    fee: None,
+                    offer: None,
                     status: attempt_status(payment, &text(payment, "status")?),
                     payment_id: text(payment, "payment_id")?,
                     amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
@@ -1017,7 +1052,8 @@ paid_in_full: None, fee: None, offer: None,
                     method: text(payment, "method"),
                     error: None,
                     at: seconds(payment, "created_at"),
-                })
+                };
+                Some(explained(report, payment, None, self.asked.as_ref()))
             })
             .collect();
         let complete = !reports.is_empty() && reports.len() == self.payments.len();
@@ -1138,12 +1174,15 @@ fn links(answer: &Answer, name: &str) -> Result<Vec<Link>, CallError> {
     Ok(links.into_iter().filter(|link| link.is_of(name)).collect())
 }
 
-/// Payments of an order, and the ids of those of which something went back.
-fn attempts(answer: &Answer) -> Result<(Vec<PaymentReport>, Vec<String>), CallError> {
+/// Payments of a link's order, and the ids of those of which something went back.
+fn attempts(answer: &Answer, link: &Link) -> Result<(Vec<PaymentReport>, Vec<String>), CallError> {
     let items = collection(answer)?;
     let reports: Option<Vec<PaymentReport>> = items
         .iter()
-        .map(|payment| report(payment, attempt_status(payment, &text(payment, "status")?)))
+        .map(|payment| {
+            let report = report(payment, attempt_status(payment, &text(payment, "status")?))?;
+            Some(explained(report, payment, None, link.asked.as_ref()))
+        })
         .collect();
     let reports = reports.ok_or_else(|| CallError::Unavailable {
         reason: "the answer is not a list of payments".to_owned(),
@@ -1426,10 +1465,12 @@ fn report(payment: &Value, status: AttemptStatus) -> Option<PaymentReport> {
             .find(|reason| reason != "NA")
     };
     Some(PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+        paid_in_full: None,
+        fee: None,
+        offer: None,
         status,
         payment_id: text(payment, "id")?,
-        amount: Paise::new(payment.get("amount")?.as_i64()?).ok()?,
+        amount: paise(payment, "amount")?,
         currency: text(payment, "currency")?,
         method: text(payment, "method"),
         error: if failed {
@@ -1439,6 +1480,76 @@ paid_in_full: None, fee: None, offer: None,
         },
         at: seconds(payment, "created_at"),
     })
+}
+
+/// What a link or an order asked for that Razorpay calls paid.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    amount: Paise,
+    /// `amount_paid` says that exactly this was paid.
+    is_covered: bool,
+}
+
+impl Asked {
+    /// "Payment Links" and "Orders", entities: `status` is "paid" when all of `amount` is; `partially_paid` links are another status.
+    fn read(entity: &Value) -> Option<Self> {
+        let amount = paise(entity, "amount")?;
+        (text(entity, "status")? == "paid").then(|| Self {
+            amount,
+            is_covered: paise(entity, "amount_paid") == Some(amount),
+        })
+    }
+}
+
+/// "Payments", entity: `fee` is "Fee (including GST) charged by Razorpay", and `fee_bearer` says who pays it. A fee that the customer
+/// bears is part of the payment's `amount`, on top of what was asked for; one that the platform bears is taken from the shop's payout
+/// and is no matter of the bill's.
+fn customer_fee(payment: &Value) -> Option<Paise> {
+    if text(payment, "fee_bearer")? != "customer" {
+        return None;
+    }
+    paise(payment, "fee").filter(|fee| *fee > Paise::ZERO)
+}
+
+/// "Offers": a payment or order with one names it; the payment's `amount` is what is left to pay. The order inside a link's events says
+/// so by `discount` or `app_offer`.
+fn used_offer(entity: &Value) -> bool {
+    text(entity, "offer_id").is_some()
+        || ["discount", "app_offer"]
+            .iter()
+            .any(|name| entity.get(name).and_then(Value::as_bool) == Some(true))
+}
+
+/// A captured payment of another sum than asked for pays all of it when Razorpay itself says so: the link or order is paid, and of more the
+/// customer's fee or `amount_paid` tells the reason, of less an offer. Less without an offer may be a part. Without link and order, a
+/// fee that the customer bears tells what was asked for.
+fn explained(
+    report: PaymentReport,
+    payment: &Value,
+    order: Option<&Value>,
+    asked: Option<&Asked>,
+) -> PaymentReport {
+    if report.status != AttemptStatus::Captured {
+        return report;
+    }
+    let fee = customer_fee(payment);
+    let without_fee = fee.and_then(|fee| report.amount.checked_sub(fee));
+    let Some(asked) = asked else {
+        return match without_fee {
+            Some(rest) => PaymentReport { fee, ..report }.paying(rest),
+            None => report,
+        };
+    };
+    let has_offer = used_offer(payment) || order.is_some_and(used_offer);
+    let is_all = if report.amount > asked.amount {
+        asked.is_covered || without_fee.is_some_and(|rest| rest <= asked.amount)
+    } else {
+        has_offer
+    };
+    if report.amount == asked.amount || !is_all {
+        return report;
+    }
+    PaymentReport { fee, ..report }.paying(asked.amount)
 }
 
 /// "Payments", life cycle: created, authorized, captured, refunded, failed. What is refunded was captured before, unless the payment
@@ -1493,6 +1604,10 @@ fn text(value: &Value, name: &str) -> Option<String> {
         .as_str()
         .filter(|t| !t.is_empty())
         .map(str::to_owned)
+}
+
+fn paise(value: &Value, name: &str) -> Option<Paise> {
+    Paise::new(value.get(name)?.as_i64()?).ok()
 }
 
 fn seconds(value: &Value, name: &str) -> Option<Millis> {

@@ -608,7 +608,9 @@ impl Shown {
     fn report(&self, status: AttemptStatus) -> Option<PaymentReport> {
         let instrument = self.document.get("paymentInstrument");
         Some(PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status,
             payment_id: self.txn_id()?,
             amount: paise(self.detail("amount")?)?,
@@ -1158,7 +1160,9 @@ fn transaction(txn: &Value) -> Option<Signal> {
     Some(Signal::Payment {
         reference,
         report: PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+            paid_in_full: None,
+            fee: None,
+            offer: None,
             status,
             // No transaction is called like an order, so a hint without an id is taken for none that is known.
             payment_id: id.unwrap_or(named),
@@ -1211,7 +1215,9 @@ fn returned(fields: &[(String, Vec<u8>)]) -> Result<Vec<Signal>, Unreadable> {
         Some(Signal::Payment {
             reference: ReferenceId::parse(named.as_str()).ok()?,
             report: PaymentReport {
-paid_in_full: None, fee: None, offer: None,
+                paid_in_full: None,
+                fee: None,
+                offer: None,
                 status: if is_paid {
                     AttemptStatus::Captured
                 } else {

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::shop::Shop;
 
 /// Today in India; a run over midnight there asks again.
-fn today() -> String {
+pub(crate) fn today() -> String {
     Day::of(SystemClock.now()).to_string()
 }
 

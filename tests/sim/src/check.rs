@@ -4,7 +4,7 @@ use chatbill_domain::event::Event;
 use chatbill_domain::message::Progress;
 use chatbill_domain::message::Report;
 use chatbill_domain::money::Paise;
-use chatbill_domain::order::{Hold, MessageStatus, Order, PaymentStatus};
+use chatbill_domain::order::{Hold, MessageStatus, Order, PaymentStatus, Stray};
 use chatbill_domain::payment::AttemptStatus;
 use chatbill_domain::refund::RefundState;
 
@@ -44,7 +44,8 @@ pub(crate) fn order(state: &mut State, order: &Order, seen: &mut Seen) {
         match truth {
             None => state.wrong(|| format!("{key} is paid by {id}, and the gateway never took it")),
             Some(payment) => {
-                let amount = order.captured_amount().get();
+                let parts = order.paid();
+                let (amount, worth) = (parts.received.get(), parts.worth.get());
                 let accepted = order.events.iter().any(|e| matches!(&e.event, Event::Settled { payment_id, accept: true } if *payment_id == id))
                     || (amount > TOTAL && order.terms().late_payment == chatbill_domain::tenant::LatePayment::Accept);
                 if amount != payment.amount {
@@ -55,10 +56,13 @@ pub(crate) fn order(state: &mut State, order: &Order, seen: &mut Seen) {
                         )
                     });
                 }
-                if amount != order.bill().total.get() && !accepted {
+                if worth != order.bill().total.get() && !accepted {
                     state.wrong(|| {
-                        format!("{key} of {} is paid by {amount}", order.bill().total.get())
+                        format!("{key} of {} is paid by {worth}", order.bill().total.get())
                     });
+                }
+                if amount + parts.offer.get() != worth + parts.fee.get() {
+                    state.wrong(|| format!("{key}: {parts:?} does not add up"));
                 }
             }
         }
@@ -109,7 +113,8 @@ fn twice(state: &mut State, order: &Order) {
     let mut payments = Vec::new();
     for recorded in &order.events {
         if let Event::Payment(report) = &recorded.event {
-            let fact = (&report.payment_id, report.status, report.amount);
+            let explained = (report.paid_in_full, report.fee, report.offer);
+            let fact = (&report.payment_id, report.status, report.amount, explained);
             if payments.contains(&fact) {
                 state.wrong(|| format!("{key}: {fact:?} is stored twice"));
             }
@@ -251,6 +256,12 @@ pub(crate) fn end(run: &mut Run) {
     });
 }
 
+/// By the terms. Money of another sum waits for a person.
+fn goes_back(order: &Order, stray: &Stray) -> bool {
+    order.terms().late_payment == chatbill_domain::tenant::LatePayment::Refund
+        && matches!(stray.hold, Hold::LatePayment | Hold::DoublePayment)
+}
+
 /// The order is paid if and only if it was, and no rupee is forgotten.
 fn money(order: &Order, payments: &[Payment], wrong: &mut Vec<String>) {
     let key = &order.key.reference;
@@ -273,7 +284,7 @@ fn money(order: &Order, payments: &[Payment], wrong: &mut Vec<String>) {
         }
         if let Some(stray) = order.strays.get(&payment.id)
             && !stray.settled
-            && order.terms().late_payment != chatbill_domain::tenant::LatePayment::Refund
+            && !goes_back(order, stray)
             && !order.holds.iter().any(|(_, _, id)| *id == payment.id)
         {
             wrong.push(format!("{key}: nobody is told of {}", payment.id));
@@ -363,11 +374,7 @@ fn money_back(
             .holds
             .iter()
             .any(|(hold, _, id)| *id == payment.id && *hold == Hold::RefundMismatch);
-        if stray.is_some()
-            && order.terms().late_payment == chatbill_domain::tenant::LatePayment::Refund
-            && !tried
-            && !odd
-        {
+        if stray.is_some_and(|stray| goes_back(order, stray)) && !tried && !odd {
             wrong.push(format!("{key}: {} is not sent back", payment.id));
         }
     }

@@ -91,15 +91,20 @@ fn complete(links: &[Link]) -> Result<(), String> {
 
 fn entries(reference: &str, order: &Value) -> Result<Vec<Ours>, String> {
     let mut found = Vec::new();
-    let captured = money(field(order, "captured"))?;
-    if captured != Amount::default() {
+    // The gateway's statement shows what the customer paid: a fee the customer bore is in it, an offer is not. Books of earlier
+    // releases know neither.
+    let received = match field(order, "received") {
+        Value::Null => money(field(order, "captured"))?,
+        received => money(received)?,
+    };
+    if received != Amount::default() {
         found.push(Ours {
             kind: Kind::Payment,
             state: State::Done,
             reference: reference.to_owned(),
             id: text_of(order, "payment_id"),
             payment: None,
-            amount: captured,
+            amount: received,
         });
     }
     for other in field(order, "other_payments")
@@ -167,6 +172,25 @@ mod tests {
 
     fn paise(value: i64) -> Value {
         json!({"value": value, "offset": 100})
+    }
+
+    #[test]
+    fn a_payment_is_what_the_customer_paid_with_fee_and_offer() {
+        for (received, expected) in [
+            (Some(86_003), 86_003),
+            (Some(80_000), 80_000),
+            (None, 85_000),
+        ] {
+            let mut bill = bill("A-1", "razorpay", 85_000);
+            if let Some(received) = received {
+                bill["received"] = paise(received);
+            }
+            let entries = entries("A-1", &bill).unwrap();
+            assert_eq!(
+                entries.iter().map(|e| e.amount).collect::<Vec<_>>(),
+                [Amount(expected)]
+            );
+        }
     }
 
     fn bill(reference: &str, gateway: &str, captured: i64) -> Value {

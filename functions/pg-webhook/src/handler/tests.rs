@@ -13,7 +13,7 @@ use chatbill_testkit::memory::{
 };
 use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, bill_sent, meta_payment, razorpay_link, started};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -268,6 +268,71 @@ async fn one_paisa_too_little_holds_the_order_and_tells_the_customer_nothing() {
     // Told again, the alarm is not.
     assert_eq!(send(&world, "razorpay-amount-off-by-one-paisa").await, 200);
     assert_eq!(logs.count("order_held"), 1);
+}
+
+/// Field reports B02 and B03: the customer bears the fee, or the gateway has an offer. Which of the gateway's words comes first makes no
+/// difference, and none of them is taken for money that is not ours.
+#[tokio::test]
+async fn a_fee_or_an_offer_pays_the_bill_in_any_sequence() {
+    const CAPTURED: &str = "razorpay-payment-captured";
+    for (payment, amount) in [
+        (
+            json!({"amount": 86_003, "fee": 1_003, "tax": 153, "fee_bearer": "customer"}),
+            86_003,
+        ),
+        (json!({"amount": 80_000, "offer_id": "offer_1"}), 80_000),
+    ] {
+        for sequence in [
+            vec![PAID],
+            vec![CAPTURED],
+            vec![PAID, CAPTURED],
+            vec![CAPTURED, PAID, PAID, CAPTURED],
+        ] {
+            let (logs, _guard) = Logs::capture();
+            let world = billed().await;
+            let mut hooks = Vec::new();
+            for event in &sequence {
+                hooks.push(signed(event, |body| {
+                    let mut hook: Value = serde_json::from_str(body).unwrap();
+                    let entity = &mut hook["payload"]["payment"]["entity"];
+                    for (name, value) in payment.as_object().unwrap() {
+                        entity[name] = value.clone();
+                    }
+                    // The gateway is asked about the same payment.
+                    let mut link = paid_link();
+                    link["id"] = json!("plink_QK0000000000l1");
+                    link["order_id"] = json!("order_QK1");
+                    link["payments"][0]["payment_id"] = entity["id"].clone();
+                    link["payments"][0]["amount"] = json!(amount);
+                    let items = json!({"items": [entity]});
+                    let http = &world.http;
+                    http.always("razorpay.fetch_link", reply(200, &link));
+                    http.always("razorpay.order_payments", reply(200, &items));
+                    http.always("razorpay.list_refunds", reply(200, &json!({"items": []})));
+                    hook.to_string()
+                }));
+            }
+            for hook in hooks {
+                assert_eq!(post(&world, hook).await.status(), 200);
+            }
+            let order = order(&world);
+            assert_eq!(
+                order.payment_status(),
+                PaymentStatus::Captured,
+                "{sequence:?} {amount}"
+            );
+            let paid = order.paid();
+            assert_eq!(
+                (paid.worth.get(), paid.received.get()),
+                (85_000, amount),
+                "{sequence:?}"
+            );
+            assert_eq!(order.refundable_amount().get(), amount.min(85_000));
+            assert!(order.holds.is_empty(), "{sequence:?} {:?}", order.holds);
+            assert_eq!(world.queue.sent().len(), 1, "told once");
+            assert_eq!(logs.count("order_held"), 0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::event::Recorded;
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Contents, Terms};
-use chatbill_domain::payment::{Closed, PaymentReport, Started};
+use chatbill_domain::payment::{AttemptStatus, Closed, PaymentReport, Started};
 use chatbill_domain::tenant::LatePayment;
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ fn page(order: &Order) -> String {
 fn page_with(order: &Order, status: PaymentStatus, refunded: i64) -> String {
     let standing = Standing {
         status,
-        captured: order.captured_amount(),
+        paid: order.paid(),
         refunded: Paise::new(refunded).unwrap(),
     };
     let view = view();
@@ -268,6 +268,79 @@ fn a_payment_on_its_way_is_not_asked_for_twice() {
     );
     lacks(&html, &["Paid", "Pay before"]);
     assert!(!can_be_paid(&html));
+}
+
+#[test]
+fn an_authorisation_that_led_to_nothing_hides_no_way_to_pay() {
+    // The third event of the order.
+    let authorized = || order([payment(ID, AttemptStatus::Authorized, TOTAL)]);
+    let mut late = view();
+    late.now = TAKEN.plus_seconds(180 + 15 * 60);
+    for (now, can_pay) in [(-1, false), (0, true)] {
+        let mut view = view();
+        view.now = late.now.plus_seconds(now);
+        let html = render(&authorized(), &tenant(), &view).unwrap();
+        assert_eq!(can_be_paid(&html), can_pay, "{now}");
+        assert_eq!(payable(&authorized(), view.now), can_pay, "{now}");
+    }
+    let voided = page(&order([
+        payment(ID, AttemptStatus::Authorized, TOTAL),
+        payment(ID, AttemptStatus::Failed, TOTAL),
+    ]));
+    has(&voided, &["The last attempt failed. You can try again."]);
+    assert!(can_be_paid(&voided));
+}
+
+/// Bill, fee or offer, and what was paid: each by its name.
+#[test]
+fn a_fee_or_an_offer_stands_beside_what_was_paid() {
+    let paid = |amount: i64, fee: Option<i64>| {
+        let Event::Payment(report) = payment(ID, AttemptStatus::Captured, amount) else {
+            unreachable!()
+        };
+        let total = Paise::new(TOTAL).unwrap();
+        let fee = fee.map(|fee| Paise::new(fee).unwrap());
+        Event::Payment(PaymentReport {
+            fee,
+            ..report.paying(total)
+        })
+    };
+    let with_fee = page(&order([paid(TOTAL + 1_003, Some(1_003))]));
+    has(
+        &with_fee,
+        &[
+            "Paid ₹1,160.68",
+            "Total ₹1,150.65",
+            "Payment fee ₹10.03",
+            "Paid ₹1,160.68",
+        ],
+    );
+    let with_offer = page(&order([paid(TOTAL - 5_000, None)]));
+    has(
+        &with_offer,
+        &["Paid ₹1,100.65", "Total ₹1,150.65", "Payment offer −₹50.00"],
+    );
+    // What the shop accepted although it is another sum is what was paid.
+    let accepted = page(&order([
+        payment(ID, AttemptStatus::Captured, TOTAL + 100),
+        Event::Settled {
+            payment_id: ID.into(),
+            accept: true,
+        },
+    ]));
+    has(&accepted, &["Paid ₹1,151.65", "Total ₹1,150.65"]);
+    lacks(&accepted, &["Payment fee"]);
+    let plain = page(&order([payment(ID, AttemptStatus::Captured, TOTAL)]));
+    lacks(&plain, &["Payment fee", "Payment offer"]);
+    let back = page_with(
+        &order([paid(TOTAL + 1_003, Some(1_003))]),
+        PaymentStatus::Refunded,
+        TOTAL,
+    );
+    has(
+        &back,
+        &["Refunded ₹1,150.65 Everything went back to you but the payment fee"],
+    );
 }
 
 #[test]

@@ -236,6 +236,66 @@ async fn the_books_of_a_day_balance_to_the_paisa() {
     assert_eq!(books["orders"].as_array().unwrap().len(), 16);
 }
 
+/// Paid in full by another sum: with the customer's fee on top, with the gateway's offer taken off.
+#[tokio::test]
+async fn the_books_balance_with_fees_and_offers() {
+    let world = World::new();
+    let total = bill().total;
+    let in_full = |id: &str, paise: i64| {
+        Event::Payment(payment(AttemptStatus::Captured, id, paise).paying(total))
+    };
+    for (name, events) in [
+        ("fee", vec![started(), in_full("pay_1", 86_003)]),
+        (
+            "offer",
+            vec![
+                started(),
+                in_full("pay_2", 80_000),
+                refund("rfnd_1", "pay_2", 80_000, RefundStatus::Processed),
+            ],
+        ),
+        // The word that it is all came behind a held one.
+        (
+            "put-right",
+            vec![
+                started(),
+                captured("pay_3", 86_003),
+                in_full("pay_3", 86_003),
+            ],
+        ),
+    ] {
+        world.order_named(name, events).await;
+    }
+    let books = day(&world).await;
+    let ledger = &books["ledger"];
+    assert_eq!(ledger["balanced"], true, "{ledger}");
+    let sums = &ledger["total"];
+    for (name, amount) in [
+        ("paid", 3 * 85_000),
+        ("captured", 3 * 85_000),
+        ("received", 2 * 86_003 + 80_000),
+        ("fees", 2 * 1_003),
+        ("offers", 5_000),
+        ("excess", 0),
+        ("short", 0),
+        ("refunded", 80_000),
+        ("other_payments/received", 0),
+    ] {
+        assert_eq!(paise(sums, name), amount, "{name}");
+    }
+    assert_eq!(sums["kept"]["value"], 2 * 85_000);
+    let orders = books["orders"].as_array().unwrap();
+    let offer = orders
+        .iter()
+        .find(|o| o["reference_id"] == "offer")
+        .unwrap();
+    assert_eq!(offer["payment_status"], "refunded");
+    assert_eq!(
+        (&offer["received"]["value"], &offer["offer"]["value"]),
+        (&json!(80_000), &json!(5_000))
+    );
+}
+
 #[tokio::test]
 async fn nothing_in_the_books_names_a_customer() {
     let world = a_day().await;

@@ -3,8 +3,10 @@ use chatbill_domain::connector::Wish;
 use chatbill_domain::event::Event;
 use chatbill_domain::http::Answer;
 use chatbill_domain::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report};
+use chatbill_domain::money::Paise;
 use chatbill_domain::order::{MessageStatus, Order};
 use chatbill_domain::pace::Pace;
+use chatbill_domain::payment::PaymentReport;
 use chatbill_domain::ports::{Contact, Queue};
 use chatbill_runtime::batch;
 use chatbill_testkit::builders::{bill, captured, key, reference};
@@ -458,6 +460,88 @@ async fn news_of_an_order_refer_to_the_bill_the_customer_has() {
         let said = said(&world)[0].to_string();
         let named = format!("\"reference_id\":\"{name}\"");
         assert!(said.contains(&named), "{said}");
+    }
+}
+
+/// With a fee on top, with an offer, and with another sum that the shop accepted.
+fn paid_differently() -> Vec<(Vec<Event>, &'static str, &'static str)> {
+    let report = |paise: i64| {
+        let amount = Paise::new(paise).unwrap();
+        PaymentReport {
+            amount,
+            ..captured(&bill(), "pay_1")
+        }
+    };
+    let in_full = |paise: i64, fee: Option<i64>| {
+        let fee = fee.map(|fee| Paise::new(fee).unwrap());
+        vec![Event::Payment(PaymentReport {
+            fee,
+            ..report(paise).paying(bill().total)
+        })]
+    };
+    let accepted = Event::Settled {
+        payment_id: "pay_1".to_owned(),
+        accept: true,
+    };
+    vec![
+        (
+            in_full(86_003, Some(1_003)),
+            "860.03",
+            "₹860.03 (bill ₹850.00, payment fee ₹10.03)",
+        ),
+        (
+            in_full(80_000, None),
+            "800.00",
+            "₹800.00 (bill ₹850.00, offer −₹50.00)",
+        ),
+        (
+            vec![Event::Payment(report(85_100)), accepted],
+            "851.00",
+            "your payment of ₹851.00. Thank",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_confirmation_says_what_was_paid() {
+    for (payment, _, words) in paid_differently() {
+        let world = World::with(interactive);
+        let mut history = bill_sent();
+        history.extend(payment);
+        world.order(history).await;
+        world.http.answer(SEND, meta_accepted("wamid.3"));
+        assert!(send(&world, "paid").await.is_empty());
+        let said = said(&world)[0].to_string();
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_sms_says_what_was_paid() {
+    for (payment, amount, _) in paid_differently() {
+        let world = queued(falling_back).await;
+        world
+            .http
+            .answer(EXOTEL, exotel_error(400, "EX_INVALID_RECIPIENT"));
+        world.http.answer(EXOTEL_SMS, exotel_sms());
+        assert_eq!(next(&world).await, Some(Handled::Done));
+        for event in payment {
+            world.happen(&key("acme", "BM345A-12"), event).await;
+        }
+        let paid = order(&world);
+        let message = paid.message(&MessageKey::Paid).unwrap();
+        let task = chatbill_domain::flows::task(&paid.key, message);
+        world.queue.send(&task).await.unwrap();
+        world.http.answer(EXOTEL_SMS, exotel_sms());
+        assert_eq!(next(&world).await, Some(Handled::Done));
+        let bodies: Vec<String> = world
+            .http
+            .calls()
+            .into_iter()
+            .map(|call| String::from_utf8(call.body.unwrap().1).unwrap())
+            .collect();
+        assert!(bodies[1].contains("850.00"), "the bill: {}", bodies[1]);
+        assert!(bodies[2].contains(amount), "{amount}: {}", bodies[2]);
     }
 }
 

@@ -165,7 +165,7 @@ impl Letter {
             receipt_url: "https://shop.example/r/token",
             callback_base: "https://shop.example",
             payment_id: None,
-            captured: Paise::ZERO,
+            received: None,
             content,
             form: if template.is_some() {
                 Form::Template

@@ -13,6 +13,7 @@ use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{
     Checkout, Content, Form, MessageKey, Outgoing, QrCode, Remedy, SendFailure, Tag, Template,
 };
+use crate::money::Paise;
 use crate::order::{Message, MessageStatus, Order, PaymentStatus};
 use crate::pace::{Pace, Turn};
 use crate::payment::PaymentMode;
@@ -672,7 +673,7 @@ fn outgoing<'a>(
     let shop = &tenant.display_name;
     let paid = format!(
         "{shop} received your payment of {}. Thank you! Receipt: {receipt}",
-        bill.total.rupees()
+        paid_in_words(order)
     );
     let mut key = message.key.clone();
     let content = match &message.key {
@@ -741,7 +742,7 @@ fn outgoing<'a>(
         receipt_url: receipt,
         callback_base: receipt.rsplit_once("/r/").map_or("", |(base, _)| base),
         payment_id: order.payment().map(|(id, _)| id),
-        captured: order.captured_amount(),
+        received: order.payment().map(|_| order.paid().received),
         content,
         form: message.form.unwrap_or(Form::Interactive),
         template,
@@ -753,6 +754,27 @@ fn outgoing<'a>(
             _ => None,
         },
     })
+}
+
+/// What the customer paid, with what it differs from the bill by.
+fn paid_in_words(order: &Order) -> String {
+    let paid = order.paid();
+    let mut parts = Vec::new();
+    if paid.fee > Paise::ZERO {
+        parts.push(format!("payment fee {}", paid.fee.rupees()));
+    }
+    if paid.offer > Paise::ZERO {
+        parts.push(format!("offer −{}", paid.offer.rupees()));
+    }
+    if parts.is_empty() {
+        return paid.received.rupees();
+    }
+    let bill = paid.worth.rupees();
+    format!(
+        "{} (bill {bill}, {})",
+        paid.received.rupees(),
+        parts.join(", ")
+    )
 }
 
 /// Under which reference the provider knows what the message is about: a bill under its own, news of the order under that of the

@@ -84,6 +84,15 @@ pub fn view(order: &Order, brief: bool) -> Value {
             fields.insert("payment_id".to_owned(), json!(id));
             fields.insert("captured_at".to_owned(), json!(at.rfc3339()));
             fields.insert("captured".to_owned(), money(order.captured_amount()));
+            let paid = order.paid();
+            fields.insert("received".to_owned(), money(paid.received));
+            // Where the customer paid another sum than the bill's: captured = received - fee + offer.
+            for (name, amount) in [("fee", paid.fee), ("offer", paid.offer)] {
+                if amount > Paise::ZERO {
+                    fields.insert(name.to_owned(), money(amount));
+                }
+            }
+            fields.insert("refundable".to_owned(), money(order.refundable_amount()));
             fields.insert("refunded".to_owned(), money(order.refunded_amount()));
             fields.insert("refunding".to_owned(), money(order.refunding_amount()));
         }
@@ -122,6 +131,7 @@ pub fn refunds_view(order: &Order) -> Value {
     json!({
         "reference_id": order.key.reference,
         "captured": Money::from(order.captured_amount()),
+        "refundable": Money::from(order.refundable_amount()),
         "refunded": Money::from(order.refunded_amount()),
         "refunding": Money::from(order.refunding_amount()),
         "refunds": refunds,
@@ -174,6 +184,8 @@ fn attempts(order: &Order) -> Value {
                 "payment_id": r.payment_id,
                 "status": serde_json::to_value(r.status).unwrap_or_default(),
                 "amount": Money::from(r.amount),
+                "fee": r.fee.map(Money::from),
+                "offer": r.offer.map(Money::from),
                 "method": r.method,
                 "error": r.error,
                 "at": r.at.unwrap_or(attempt.seen_at).rfc3339(),
@@ -227,6 +239,9 @@ fn entry(event: &Event) -> Value {
             "status": serde_json::to_value(r.status).unwrap_or_default(),
             "payment_id": r.payment_id,
             "amount": Money::from(r.amount),
+            "paid_in_full": r.paid_in_full.map(Money::from),
+            "fee": r.fee.map(Money::from),
+            "offer": r.offer.map(Money::from),
             "currency": r.currency,
             "method": r.method,
             "error": r.error,

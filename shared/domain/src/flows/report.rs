@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::money::{Money, Paise};
 use crate::order::{Order, PaymentStatus};
-use crate::payment::AttemptStatus;
+use crate::payment::{AttemptStatus, Parts};
 use crate::ports::{DAY_SHARDS, DayIndex, MOST_LOADED, StoreError};
 use crate::refund::{Refund, RefundState};
 use crate::time::{Day, Millis};
@@ -153,6 +153,12 @@ pub struct Row {
     pub total: Paise,
     /// What pays it.
     pub captured: Paise,
+    /// What the customer paid for it: `captured + fee - offer`.
+    pub received: Paise,
+    /// The gateway's fee in it, which the customer bore.
+    pub fee: Paise,
+    /// What an offer of the gateway took off.
+    pub offer: Paise,
     /// Of that, gone back.
     pub refunded: Paise,
     /// Of that, on its way back.
@@ -180,8 +186,10 @@ pub struct Row {
 pub struct Beside {
     /// The gateway's id of the payment.
     pub payment_id: String,
-    /// How much.
+    /// How much the customer paid.
     pub amount: Paise,
+    /// The gateway's fee in it, which the customer bore.
+    pub fee: Paise,
     /// ISO 4217 code; only INR counts in the ledger.
     pub currency: String,
     /// What is wrong with it.
@@ -206,6 +214,7 @@ impl Row {
             Beside {
                 payment_id: id.clone(),
                 amount: stray.report.amount,
+                fee: order.parts(id).map_or(Paise::ZERO, |parts| parts.fee),
                 currency: stray.report.currency.clone(),
                 reason: stray.hold.as_str(),
                 settled: stray.settled,
@@ -213,6 +222,12 @@ impl Row {
                 refunding: reserved.checked_sub(refunded).unwrap_or(Paise::ZERO),
             }
         });
+        let Parts {
+            worth,
+            received,
+            fee,
+            offer,
+        } = order.paid();
         let mut row = Self {
             reference: order.key.reference.clone(),
             created_at: order.contents.created_at,
@@ -220,7 +235,10 @@ impl Row {
             channel: order.terms().channel.clone(),
             status: order.payment_status(),
             total: order.bill().total,
-            captured: order.captured_amount(),
+            captured: worth,
+            received,
+            fee,
+            offer,
             refunded: order.refunded_amount(),
             refunding: order.refunding_amount(),
             gateway_id: order.started.as_ref().map(|started| started.id.clone()),
@@ -254,7 +272,7 @@ impl Row {
             }
         }
         let beside = self.beside.iter().filter(|b| b.currency == "INR");
-        let paying = self.payment_id.as_deref().map(|id| (id, self.captured));
+        let paying = self.payment_id.as_deref().map(|id| (id, self.received));
         for (id, amount) in beside
             .map(|b| (b.payment_id.as_str(), b.amount))
             .chain(paying)
@@ -271,7 +289,7 @@ impl Row {
         if let Some(id) = reported.keys().next() {
             return Some(format!("{id} was captured and is nowhere in the order"));
         }
-        let unpaid = !self.status.is_paid() && self.captured != Paise::ZERO;
+        let unpaid = !self.status.is_paid() && self.received != Paise::ZERO;
         let refunds = self
             .refunds
             .iter()
@@ -299,7 +317,7 @@ impl Row {
         let over = |taken: Paise, back: Paise, on_its_way: Paise| {
             back.checked_add(on_its_way).is_none_or(|all| all > taken)
         };
-        over(self.captured, self.refunded, self.refunding)
+        over(self.received, self.refunded, self.refunding)
             || self
                 .beside
                 .iter()
@@ -332,6 +350,7 @@ impl Row {
                 json!({
                     "payment_id": beside.payment_id,
                     "amount": money(beside.amount),
+                    "fee": money(beside.fee),
                     "currency": beside.currency,
                     "reason": beside.reason,
                     "settled": beside.settled,
@@ -348,6 +367,9 @@ impl Row {
             "payment_status": self.status.as_str(),
             "total_amount": money(self.total),
             "captured": money(self.captured),
+            "received": money(self.received),
+            "fee": money(self.fee),
+            "offer": money(self.offer),
             "refunded": money(self.refunded),
             "refunding": money(self.refunding),
             "gateway_id": self.gateway_id,
@@ -393,6 +415,12 @@ pub struct Sums {
     pub canceled: Tally,
     /// What paid the bills.
     pub captured: Tally,
+    /// What the customers paid for it.
+    pub received: Tally,
+    /// The gateways' fees in it, which the customers bore.
+    pub fees: Tally,
+    /// What offers of the gateways took off.
+    pub offers: Tally,
     /// What the shop accepted above a bill.
     pub excess: Tally,
     /// What the shop accepted below a bill.
@@ -427,7 +455,10 @@ impl Sums {
             | PaymentStatus::PartiallyRefunded
             | PaymentStatus::Refunded => self.paid.add(total),
         }
-        if row.captured != Paise::ZERO {
+        if row.captured != Paise::ZERO || row.received != Paise::ZERO {
+            self.received.add(wide(row.received));
+            add_if_any(&mut self.fees, wide(row.fee));
+            add_if_any(&mut self.offers, wide(row.offer));
             let captured = wide(row.captured);
             self.captured.add(captured);
             add_if_any(&mut self.excess, captured.saturating_sub(total));
@@ -455,10 +486,13 @@ impl Sums {
         }
     }
 
-    /// What stays with the shop of what paid its bills.
+    /// What stays with the shop of what paid its bills: what came, without the gateways' fees and what went back.
     #[must_use]
     pub fn kept(&self) -> i128 {
-        self.captured.paise.saturating_sub(self.refunded.paise)
+        self.received
+            .paise
+            .saturating_sub(self.fees.paise)
+            .saturating_sub(self.refunded.paise)
     }
 
     /// The sums that must come out, with what is wrong where they do not.
@@ -495,6 +529,11 @@ impl Sums {
                 all(&[&self.paid, &self.excess]),
             ),
             (
+                "received + offers = captured + fees",
+                all(&[&self.received, &self.offers]),
+                all(&[&self.captured, &self.fees]),
+            ),
+            (
                 "other payments = refunded + refunding + held + settled of them",
                 self.beside.paise,
                 all(&rest),
@@ -516,6 +555,9 @@ impl Sums {
             "expired": tally(&self.expired),
             "canceled": tally(&self.canceled),
             "captured": tally(&self.captured),
+            "received": tally(&self.received),
+            "fees": tally(&self.fees),
+            "offers": tally(&self.offers),
             "excess": tally(&self.excess),
             "short": tally(&self.short),
             "refunded": tally(&self.refunded),
@@ -631,6 +673,9 @@ mod tests {
             status: PaymentStatus::Captured,
             total: Paise::new(85_000).unwrap(),
             captured: Paise::new(85_000).unwrap(),
+            received: Paise::new(85_000).unwrap(),
+            fee: Paise::ZERO,
+            offer: Paise::ZERO,
             refunded: Paise::ZERO,
             refunding: Paise::ZERO,
             gateway_id: None,
@@ -656,6 +701,7 @@ mod tests {
         assert_eq!(problems(&[row()]), [""; 0]);
         let mut without = row();
         without.captured = Paise::ZERO;
+        without.received = Paise::ZERO;
         let sum = "captured + short = paid + excess: 0 is not 85000";
         assert_eq!(
             problems(&[without]),
@@ -667,11 +713,34 @@ mod tests {
     }
 
     #[test]
+    fn fees_and_offers_are_what_money_and_bill_differ_by() {
+        let paise = |paise| Paise::new(paise).unwrap();
+        let mut with_fee = row();
+        with_fee.received = paise(86_003);
+        let sum = "received + offers = captured + fees: 86003 is not 85000";
+        assert_eq!(problems(std::slice::from_ref(&with_fee))[0], sum);
+        with_fee.fee = paise(1_003);
+        let mut with_offer = row();
+        with_offer.received = paise(80_000);
+        with_offer.offer = paise(5_000);
+        assert_eq!(problems(&[with_fee.clone(), with_offer.clone()]), [""; 0]);
+        let mut ledger = Ledger::default();
+        ledger.add(&with_fee);
+        ledger.add(&with_offer);
+        let sums = ledger.total();
+        assert_eq!(
+            (sums.captured.paise, sums.received.paise, sums.kept()),
+            (170_000, 166_003, 165_000)
+        );
+    }
+
+    #[test]
     fn more_back_than_came_beside_a_bill_does_not_balance() {
         let mut row = row();
         row.beside.push(Beside {
             payment_id: "pay_2".to_owned(),
             amount: Paise::new(100).unwrap(),
+            fee: Paise::ZERO,
             currency: "INR".to_owned(),
             reason: "double_payment",
             settled: false,

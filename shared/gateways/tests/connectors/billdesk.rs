@@ -17,7 +17,7 @@ use chatbill_testkit::builders::{bill_with, lookup_request, payment_request, ref
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{Probe, fixture, lost, read, tenant};
+use crate::support::{Probe, fixture, lost, read, tenant, with};
 
 const KEY: &str = "hmacDemoKeyForTests0000000000001";
 const ENCRYPTION_KEY: &str = "encDemoKey-32-bytes-exactly-0001";
@@ -99,14 +99,6 @@ fn unknown_to_billdesk() -> Answer {
     denied(404, "TRNNF0001", "Transaction not found")
 }
 
-fn with(document: &Value, changes: &Value) -> Value {
-    let mut document = document.clone();
-    for (name, value) in changes.as_object().unwrap() {
-        document[name] = value.clone();
-    }
-    document
-}
-
 /// A transaction of [`request`], as the documents show one.
 fn transaction(changes: &Value) -> Value {
     let sample = with(
@@ -129,13 +121,16 @@ fn status(code: &str) -> Value {
 }
 
 fn report(status: AttemptStatus) -> PaymentReport {
+    // The customer's surcharge counts once it is taken.
+    let surcharge = (status == AttemptStatus::Captured).then(|| Paise::new(1_250).unwrap());
+    let bill = Paise::new(85_000).unwrap();
     PaymentReport {
-        paid_in_full: None,
-        fee: None,
+        paid_in_full: surcharge.map(|_| bill),
+        fee: surcharge,
         offer: None,
         status,
         payment_id: "X7890477676443".into(),
-        amount: Paise::new(85_000).unwrap(),
+        amount: surcharge.map_or(bill, |surcharge| bill.checked_add(surcharge).unwrap()),
         currency: "INR".into(),
         method: Some("upi".into()),
         error: (status == AttemptStatus::Failed).then(|| "TRP0000".into()),
@@ -746,8 +741,28 @@ fn a_transaction_becomes_a_report() {
         panic!();
     };
     assert_eq!(
-        (report.amount.get(), report.currency.as_str()),
-        (100, "840")
+        (
+            report.amount.get(),
+            report.paid_in_full.map(Paise::get),
+            report.currency.as_str()
+        ),
+        (85_000, Some(100), "840")
+    );
+    // The surcharge is on top of the bill, the discount is taken off it.
+    let Signal::Payment { report, .. } =
+        changed(json!({"surcharge": "12.50", "discount": "50.00", "charge_amount": "812.50"}))
+    else {
+        panic!();
+    };
+    let paise = |amount: Option<Paise>| amount.map(Paise::get);
+    assert_eq!(
+        (
+            report.amount.get(),
+            paise(report.paid_in_full),
+            paise(report.fee),
+            paise(report.offer)
+        ),
+        (81_250, Some(85_000), Some(1_250), Some(5_000))
     );
     let Signal::Payment { report, .. } = changed(json!({"currency": 356})) else {
         panic!();
@@ -1315,7 +1330,7 @@ fn asking_what_became_of_it() {
             other.reports[0].amount.get(),
             other.reports[0].currency.as_str()
         ),
-        (100, "840")
+        (86_250, "840")
     );
 
     for answer in [

@@ -815,7 +815,7 @@ fn a_lookup_asks_the_link_and_then_each_payment() {
         [
             (AttemptStatus::Failed, 85_000),
             (AttemptStatus::Pending, 85_000),
-            (AttemptStatus::Pending, 85_000)
+            (AttemptStatus::Failed, 85_000)
         ]
     );
     assert_eq!(found.closed, Some(Closed::Canceled));
@@ -1374,6 +1374,71 @@ fn decoded(body: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// "Collect Additional Charges" and "Refunds for Offers": `amount` is what was asked for, the customer pays more or less.
+#[test]
+fn charges_and_offers_are_told_apart_from_the_bill() {
+    let g = gateway();
+    let sums = |report: &PaymentReport| {
+        let paise = |amount: Option<Paise>| amount.map(Paise::get);
+        (
+            report.amount.get(),
+            paise(report.paid_in_full),
+            paise(report.fee),
+            paise(report.offer),
+        )
+    };
+    for (changes, expected) in [
+        (
+            json!({"additional_charges": "1.80", "net_amount_debit": "11.80"}),
+            (1_180, Some(1_000), Some(180), None),
+        ),
+        (
+            json!({"disc": "1.00", "net_amount_debit": 9}),
+            (900, Some(1_000), None, Some(100)),
+        ),
+        (
+            json!({"additional_charges": "1.80", "net_amount_debit": null}),
+            (1_180, Some(1_000), Some(180), None),
+        ),
+        // A cashback comes later: the customer paid what was asked.
+        (
+            json!({"disc": "1.00", "net_amount_debit": 10}),
+            (1_000, None, None, None),
+        ),
+    ] {
+        let answers = [
+            token(),
+            link(&same()),
+            payments(&[("403993715530075847", "success")]),
+            checked(&changes),
+        ];
+        let (_, found) = play(&answers, |a| g.lookup(&lookup(Some(ORDER)), a));
+        assert_eq!(sums(&found.unwrap().reports[0]), expected, "{changes}");
+    }
+    // The webhook says the same, so that the same news is not asked about twice.
+    for (salt, changes, expected) in [
+        (
+            format!("11.80|{SALT}"),
+            [
+                ("additionalCharges", "11.80"),
+                ("net_amount_debit", "861.80"),
+            ],
+            (86_180, Some(85_000), Some(1_180), None),
+        ),
+        (
+            SALT.to_owned(),
+            [("discount", "50.00"), ("net_amount_debit", "800.00")],
+            (80_000, Some(85_000), None, Some(5_000)),
+        ),
+    ] {
+        let read = read_hook(g.as_ref(), signed(&salt, &changes));
+        let [Signal::Payment { report, trust, .. }] = read.as_slice() else {
+            panic!("{read:?}")
+        };
+        assert_eq!((sums(report), *trust), (expected, Trust::Hint));
+    }
+}
+
 #[test]
 fn a_payment_is_a_reason_to_ask() {
     let g = gateway();
@@ -1431,7 +1496,18 @@ fn a_payment_is_a_reason_to_ask() {
             AttemptStatus::Failed,
             Some("E308"),
         ),
-        (vec![("status", "cancelled")], AttemptStatus::Pending, None),
+        (vec![("status", "cancelled")], AttemptStatus::Failed, None),
+        // What was authorised went back.
+        (
+            vec![("status", "pending"), ("unmappedstatus", "autoRefund")],
+            AttemptStatus::Failed,
+            None,
+        ),
+        (
+            vec![("unmappedstatus", "userCancelled")],
+            AttemptStatus::Failed,
+            None,
+        ),
     ] {
         let expected = PaymentReport {
             paid_in_full: None,

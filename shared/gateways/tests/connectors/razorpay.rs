@@ -6,8 +6,8 @@ use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, O
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
-    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentRequest,
-    RefundReport, RefundRequest, RefundStatus, Speed, Started,
+    AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentReport,
+    PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::tenant::Tenant;
@@ -17,7 +17,7 @@ use chatbill_testkit::builders::{lookup_request, payment_request, refund_request
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::support::{Probe, bytes, fixture, lost, printed, read, reply, tenant};
+use crate::support::{Probe, bytes, fixture, lost, printed, read, reply, tenant, with};
 
 const SECRET: &str = "whsec_shop_demo_01";
 const REFERENCE: &str = "BM345A-12";
@@ -1452,6 +1452,212 @@ fn payments_of_a_strangers_link_are_not_reported() {
     assert!(matches!(result, Err(CallError::Unsupported(_))));
 }
 
+/// A payment's sum, and what the report says of it: paid in full, fee.
+fn told(report: &PaymentReport) -> (i64, Option<i64>, Option<i64>) {
+    let paise = |amount: Option<Paise>| amount.map(Paise::get);
+    (
+        report.amount.get(),
+        paise(report.paid_in_full),
+        paise(report.fee),
+    )
+}
+
+/// Field reports B02 (the customer bears the fee) and B03 (an offer of the gateway), and their relatives.
+#[test]
+fn a_paid_link_says_that_another_sum_pays_all_of_it() {
+    let hook = |link: Value, payment: Value| {
+        json!({"event": "payment_link.paid", "payload": {
+            "payment_link": {"entity": with(&json!({
+                "id": "plink_1", "reference_id": REFERENCE, "amount": 85_000, "status": "paid",
+            }), &link)},
+            "payment": {"entity": with(&json!({
+                "id": "pay_1", "currency": "INR", "status": "captured", "captured": true,
+                "created_at": 1_780_000_000, "notes": [],
+            }), &payment)},
+        }})
+    };
+    let fee = json!({"amount": 86_003, "fee": 1_003, "tax": 153, "fee_bearer": "customer", "method": "card"});
+    let offer = json!({"amount": 80_000, "offer_id": "offer_1"});
+    let covered = json!({"amount_paid": 85_000});
+    let whole = json!({"amount_paid": 85_000, "accept_partial": false});
+    let plain = |amount: i64| json!({"amount": amount});
+    for (link, payment, expected) in [
+        (&covered, &fee, (86_003, Some(85_000), Some(1_003))),
+        (&same(), &fee, (86_003, Some(85_000), Some(1_003))),
+        (&covered, &plain(86_003), (86_003, Some(85_000), None)),
+        (&same(), &offer, (80_000, Some(85_000), None)),
+        (
+            &json!({"amount_paid": 80_000}),
+            &offer,
+            (80_000, Some(85_000), None),
+        ),
+        // Less without an offer may be a part, and one paisa less is no offer.
+        (&whole, &plain(84_999), (84_999, None, None)),
+        // Both.
+        (
+            &covered,
+            &with(&fee, &json!({"amount": 81_003, "offer_id": "offer_1"})),
+            (81_003, Some(85_000), Some(1_003)),
+        ),
+        // The fee the shop bears is no matter of the bill's.
+        (
+            &covered,
+            &json!({"amount": 85_000, "fee": 1_003, "fee_bearer": "platform"}),
+            (85_000, None, None),
+        ),
+        // A link that was paid with more than it asked for is no fee's doing.
+        (
+            &json!({"amount_paid": 85_001}),
+            &plain(85_001),
+            (85_001, None, None),
+        ),
+        // Nothing says why.
+        (&same(), &plain(86_003), (86_003, None, None)),
+        (&covered, &plain(45_000), (45_000, None, None)),
+        (
+            &json!({"amount_paid": 85_000, "accept_partial": true}),
+            &plain(45_000),
+            (45_000, None, None),
+        ),
+        (
+            &json!({"status": "partially_paid", "amount_paid": 80_000}),
+            &offer,
+            (80_000, None, None),
+        ),
+        (
+            &json!({"amount_paid": 80_000}),
+            &with(&fee, &json!({"amount": 90_000})),
+            (90_000, None, None),
+        ),
+    ] {
+        let hook = hook(link.clone(), payment.clone());
+        let read = signals(&hook);
+        let [Signal::Payment { report, .. }] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!(told(report), expected, "{hook}");
+    }
+    // Without link and order, the fee tells what was asked for.
+    let mut bare = hook(same(), fee);
+    bare["event"] = json!("payment.captured");
+    bare["payload"]["payment_link"] = Value::Null;
+    bare["payload"]["payment"]["entity"]["notes"] = json!({"chatbill_reference": REFERENCE});
+    let read = signals(&bare);
+    let [Signal::Payment { report, trust, .. }] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!(
+        (told(report), *trust),
+        ((86_003, Some(85_000), Some(1_003)), Trust::Hint)
+    );
+    // What is not captured pays nothing.
+    bare["event"] = json!("payment.authorized");
+    let read = signals(&bare);
+    let [Signal::Payment { report, .. }] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!(told(report), (86_003, None, None));
+}
+
+#[test]
+fn looking_up_a_link_paid_with_another_sum_asks_why() {
+    let g = gateway();
+    let id = lookup(Some("plink_ExjpAUN3gVHrPJ"));
+    let look = |answers: &[Answer]| play(answers, |a| g.lookup(&id, a));
+    let paid = |amount: i64, changes: Value| {
+        let mut link = paid_link();
+        link["payments"][0]["amount"] = json!(amount);
+        reply(200, &with(&link, &changes))
+    };
+    let order = |changes: Value| {
+        let payment = with(
+            &json!({"id": "pay_N1", "amount": 85_003, "currency": "INR", "status": "captured", "captured": true}),
+            &changes,
+        );
+        reply(
+            200,
+            &json!({"entity": "collection", "count": 1, "items": [payment]}),
+        )
+    };
+    let covered = || json!({"amount_paid": 84_000, "accept_partial": false});
+    for (amount, link, payment, expected) in [
+        (
+            85_003,
+            same(),
+            json!({"fee": 1_003, "fee_bearer": "customer"}),
+            (85_003, Some(84_000), Some(1_003)),
+        ),
+        (
+            80_000,
+            same(),
+            json!({"amount": 80_000, "offer_id": "offer_1"}),
+            (80_000, Some(84_000), None),
+        ),
+        (85_003, covered(), same(), (85_003, Some(84_000), None)),
+        (
+            85_003,
+            json!({"amount_paid": 0}),
+            same(),
+            (85_003, None, None),
+        ),
+    ] {
+        let (calls, found) = look(&[paid(amount, link), order(payment)]);
+        assert_eq!(calls, ["fetch_link", "order_payments"]);
+        assert_eq!(told(&found.unwrap().reports[0]), expected);
+    }
+    // An order that is not shown leaves the link's own word; one that did not answer is asked again.
+    let refused = || refusal(400, "The id provided does not exist");
+    let (calls, found) = look(&[paid(85_003, covered()), refused(), no_refunds()]);
+    assert_eq!(calls, ["fetch_link", "order_payments", "list_refunds"]);
+    assert_eq!(
+        told(&found.unwrap().reports[0]),
+        (85_003, Some(84_000), None)
+    );
+    assert!(matches!(
+        look(&[paid(85_003, covered()), lost()]).1,
+        Err(CallError::Unavailable { .. })
+    ));
+}
+
+/// In native mode the proof is over what was asked for, and the customer may bear a fee or use an offer all the same.
+#[test]
+fn a_proof_counts_with_fee_and_offer() {
+    let bill = ReferenceId::parse(REFERENCE).unwrap();
+    let native = tenant(&payment("payment_gateway", &[SECRET]));
+    let total = Paise::new(85_000).unwrap();
+    let proof = native.payment.proofs.issue(&bill, total).unwrap();
+    let notes = json!({"chatbill_reference": REFERENCE, "chatbill_proof": proof});
+    let trust = |event: &str, order: Value, changes: Value| {
+        let g = chatbill_gateways::open(&native).unwrap();
+        let payment = with(
+            &json!({"id": "pay_1", "amount": 86_003, "currency": "INR", "status": "captured", "notes": notes}),
+            &changes,
+        );
+        let hook = json!({"event": event, "payload": {
+            "payment": {"entity": payment}, "order": {"entity": order},
+        }});
+        let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
+        match &g.read(&verified).unwrap()[..] {
+            [Signal::Payment { report, trust, .. }] => (*trust, report.paid_in_full),
+            other => panic!("{other:?}"),
+        }
+    };
+    let paid = || json!({"amount": 85_000, "amount_paid": 85_000, "status": "paid"});
+    let fee = || json!({"fee": 1_003, "fee_bearer": "customer"});
+    let offer = || json!({"amount": 80_000, "offer_id": "offer_1"});
+    for (event, order, changes, expected) in [
+        ("payment.captured", Value::Null, fee(), Trust::Proven),
+        ("order.paid", paid(), fee(), Trust::Proven),
+        ("order.paid", paid(), offer(), Trust::Proven),
+        ("payment.captured", Value::Null, offer(), Trust::Hint),
+        ("payment.captured", Value::Null, same(), Trust::Hint),
+    ] {
+        let (trust, in_full) = trust(event, order, changes);
+        assert_eq!(trust, expected, "{event}");
+        assert_eq!(in_full.is_some(), expected == Trust::Proven, "{event}");
+    }
+}
+
 #[test]
 fn a_partial_payment_reports_what_was_paid() {
     let mut hook = fixture("razorpay/hook_payment_link_paid.json");
@@ -1946,10 +2152,18 @@ fn what_goes_back_without_having_been_captured_is_no_refund() {
     let note = json!({"chatbill_reference": REFERENCE});
     let mut hook = refund_hook("refund.processed", &note, &same());
     hook["payload"]["payment"]["entity"]["captured"] = json!(false);
-    let [Signal::Ignored(why)] = &signals(&hook)[..] else {
+    // What the bank had agreed to goes back: the attempt is over.
+    let read = signals(&hook);
+    let [Signal::Payment { report, .. }] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!(report.status, AttemptStatus::Failed);
+    let mut failed = refund_hook("refund.failed", &note, &same());
+    failed["payload"]["payment"]["entity"]["captured"] = json!(false);
+    let [Signal::Ignored(why)] = &signals(&failed)[..] else {
         panic!()
     };
-    assert_eq!(why, "refund.processed of a payment that was never captured");
+    assert_eq!(why, "refund.failed of a payment that was never captured");
 }
 
 #[test]

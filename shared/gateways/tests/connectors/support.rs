@@ -75,3 +75,12 @@ pub(crate) fn reply(status: u16, body: &Value) -> Answer {
 pub(crate) fn lost() -> Answer {
     Answer::Lost("timed out".into())
 }
+
+/// A document with some of its fields changed.
+pub(crate) fn with(document: &Value, changes: &Value) -> Value {
+    let mut document = document.clone();
+    for (name, value) in changes.as_object().unwrap() {
+        document[name] = value.clone();
+    }
+    document
+}

@@ -102,7 +102,36 @@ struct Account {
     /// How long they take to end, by the sandbox's clock.
     #[serde(default)]
     refund_seconds: i64,
+    /// Who pays Razorpay's fee.
+    #[serde(default)]
+    fee_bearer: FeeBearer,
+    /// The offer that every payment on a link uses.
+    #[serde(default)]
+    offer: Option<Offer>,
 }
+
+/// Whose money the fee is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum FeeBearer {
+    /// The merchant's: it is taken from the settlement, and the payment is what was asked for.
+    #[default]
+    Platform,
+    /// The customer's: it is on top of what was asked for, and part of the payment.
+    Customer,
+}
+
+/// An instant discount of Razorpay's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Offer {
+    id: String,
+    /// What it takes off, in paise.
+    amount: i64,
+}
+
+/// What the customer bears of what was asked for, in hundredths of a percent: 1 % and 18 % tax on it.
+const CUSTOMERS_FEE: i64 = 118;
 
 #[derive(Debug, Clone)]
 struct Link {
@@ -169,6 +198,11 @@ struct Payment {
     order_id: String,
     link: String,
     amount: i64,
+    /// What it pays of the link: `amount` without the fee and with what the offer took off.
+    share: i64,
+    /// The fee in `amount`, where the customer bears it.
+    customers_fee: i64,
+    offer: Option<String>,
     amount_refunded: i64,
     status: &'static str,
     captured: bool,
@@ -502,8 +536,8 @@ impl Vendor for Razorpay {
         }
         match act {
             Act::Pay => self.pay(&link, request, desk),
-            Act::Fail => Ok(self.fail(&link, request, DECLINED, desk)),
-            Act::Cancel => Ok(self.fail(
+            Act::Fail => self.fail(&link, request, DECLINED, desk),
+            Act::Cancel => self.fail(
                 &link,
                 request,
                 [
@@ -514,7 +548,7 @@ impl Vendor for Razorpay {
                     "payment_cancelled",
                 ],
                 desk,
-            )),
+            ),
             Act::Message | Act::Read => Err(Refused::invalid("Razorpay carries no messages")),
         }
     }
@@ -559,6 +593,9 @@ impl Vendor for Razorpay {
                     order_id: order_id.clone(),
                     link: String::new(),
                     amount: *amount,
+                    share: *amount,
+                    customers_fee: 0,
+                    offer: None,
                     amount_refunded: 0,
                     status: if *is_paid { "captured" } else { "failed" },
                     captured: *is_paid,
@@ -1309,12 +1346,23 @@ impl Razorpay {
 
     fn attempt(&mut self, link: &Link, request: &Value, desk: &mut Desk) -> Payment {
         let order_id = self.open_order(link, desk);
+        let account = self.accounts.get(&link.account);
+        let offer = account.and_then(|account| account.offer.clone());
+        let share = wanted_amount(link, request);
+        let customers_fee = match account.map(|account| account.fee_bearer) {
+            Some(FeeBearer::Customer) => share.saturating_mul(CUSTOMERS_FEE) / 10_000,
+            _ => 0,
+        };
+        let off = offer.as_ref().map_or(0, |offer| offer.amount);
         let payment = Payment {
             account: link.account.clone(),
             id: format!("pay_{}", desk.id(14)),
             order_id: order_id.clone(),
             link: link.id.clone(),
-            amount: wanted_amount(link, request),
+            amount: share.saturating_add(customers_fee).saturating_sub(off),
+            share,
+            customers_fee,
+            offer: offer.map(|offer| offer.id),
             amount_refunded: 0,
             status: "created",
             captured: false,
@@ -1348,8 +1396,13 @@ impl Razorpay {
         request: &Value,
         why: [&'static str; 5],
         desk: &mut Desk,
-    ) -> Outcome {
-        let mut payment = self.attempt(link, request, desk);
+    ) -> Result<Outcome, Refused> {
+        let mut payment = match wanted(request, "payment_id") {
+            // What the bank had agreed to is voided.
+            Some(id) => self.earlier(link, id)?,
+            None => self.attempt(link, request, desk),
+        };
+        self.uncaptured.retain(|(_, id)| *id != payment.id);
         payment.status = "failed";
         payment.error = Some(why);
         let payload = json!({"payment": {"entity": self.show_payment(&payment)}});
@@ -1364,10 +1417,10 @@ impl Razorpay {
             &link.reference_id,
             desk,
         );
-        Outcome::Done(json!({
+        Ok(Outcome::Done(json!({
             "vendor": "razorpay", "payment_id": id, "order_id": order_id, "payment_link_id": link.id,
             "reference_id": link.reference_id, "status": "failed",
-        }))
+        })))
     }
 
     fn pay(&mut self, link: &Link, request: &Value, desk: &mut Desk) -> Result<Outcome, Refused> {
@@ -1396,14 +1449,14 @@ impl Razorpay {
             );
         }
         let left = link.amount.saturating_sub(link.amount_paid);
-        let is_partial = link.accept_partial && payment.amount < left;
+        let is_partial = link.accept_partial && payment.share < left;
         let was_open = matches!(link.status, "created" | "partially_paid");
         if request.get("authorize_only") != Some(&Value::Bool(true)) {
             payment.status = "captured";
             payment.captured = true;
             self.payments.insert(payment.id.clone(), payment.clone());
             if let Some(order) = self.orders.get_mut(&payment.order_id) {
-                order.amount_paid = order.amount_paid.saturating_add(payment.amount);
+                order.amount_paid = order.amount_paid.saturating_add(payment.share);
                 order.updated_at = now;
                 if !is_partial {
                     order.status = "paid";
@@ -1411,7 +1464,7 @@ impl Razorpay {
             }
             if let Some(link) = self.links.get_mut(&link.id) {
                 link.payments.push(payment.id.clone());
-                link.amount_paid = link.amount_paid.saturating_add(payment.amount);
+                link.amount_paid = link.amount_paid.saturating_add(payment.share);
                 link.updated_at = now;
                 // A late payment does not bring an expired or cancelled link back to life.
                 if was_open {
@@ -1651,10 +1704,14 @@ impl Razorpay {
         } else {
             Value::Null
         };
-        let fee = if payment.captured {
-            json!(payment.amount.saturating_mul(2) / 100)
+        let bears = payment.customers_fee > 0;
+        let (fee, tax) = if !payment.captured {
+            (Value::Null, Value::Null)
+        } else if bears {
+            let tax = payment.customers_fee.saturating_mul(18) / 118;
+            (json!(payment.customers_fee), json!(tax))
         } else {
-            Value::Null
+            (json!(payment.amount.saturating_mul(2) / 100), json!(0))
         };
         let [code, description, source, step, reason] = payment
             .error
@@ -1690,7 +1747,7 @@ impl Razorpay {
             "contact": payment.contact,
             "notes": payment.notes,
             "fee": fee,
-            "tax": if payment.captured { json!(0) } else { Value::Null },
+            "tax": tax,
             "error_code": code,
             "error_description": description,
             "error_source": source,
@@ -1699,9 +1756,16 @@ impl Razorpay {
             "acquirer_data": {"rrn": if payment.error.is_some() { Value::Null } else { payment.rrn.clone().into() }},
             "created_at": payment.created_at,
         });
-        if payment.method == "upi"
-            && let Some(map) = shown.as_object_mut()
-        {
+        let Some(map) = shown.as_object_mut() else {
+            return shown;
+        };
+        if bears {
+            map.insert("fee_bearer".to_owned(), "customer".into());
+        }
+        if let Some(offer) = &payment.offer {
+            map.insert("offer_id".to_owned(), offer.as_str().into());
+        }
+        if payment.method == "upi" {
             map.insert(
                 "upi".to_owned(),
                 json!({"payer_account_type": "bank_account", "vpa": vpa, "flow": "intent"}),
@@ -1722,8 +1786,12 @@ fn refundable(
             None,
         ));
     }
-    let left = payment.amount.saturating_sub(payment.amount_refunded);
-    if left == 0 {
+    // Whether a fee that the customer bore goes back is not documented; here Razorpay keeps it.
+    let left = payment
+        .amount
+        .saturating_sub(payment.customers_fee)
+        .saturating_sub(payment.amount_refunded);
+    if left <= 0 {
         return Err(("The payment has been fully refunded already", None));
     }
     let amount = wanted.amount.unwrap_or(left);
