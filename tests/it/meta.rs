@@ -132,7 +132,7 @@ impl Shop {
             receipt_url: "https://pay.example/r/token",
             callback_base: "https://pay.example",
             payment_id: None,
-            captured: Paise::ZERO,
+            received: None,
             content: Content::Invoice {
                 payment: Checkout::Configuration {
                     gateway: "razorpay",
