@@ -1435,7 +1435,7 @@ fn charges_and_offers_are_told_apart_from_the_bill() {
         let [Signal::Payment { report, trust, .. }] = read.as_slice() else {
             panic!("{read:?}")
         };
-        assert_eq!((sums(report), *trust), (expected, Trust::Hint));
+        assert_eq!((sums(report), trust.clone()), (expected, Trust::Hint));
     }
 }
 

@@ -1547,7 +1547,7 @@ fn a_paid_link_says_that_another_sum_pays_all_of_it() {
         panic!("{read:?}")
     };
     assert_eq!(
-        (told(report), *trust),
+        (told(report), trust.clone()),
         ((86_003, Some(85_000), Some(1_003)), Trust::Hint)
     );
     // What is not captured pays nothing.
@@ -1638,7 +1638,7 @@ fn a_proof_counts_with_fee_and_offer() {
         }});
         let verified = g.verify(signed(hook.to_string().into_bytes())).unwrap();
         match &g.read(&verified).unwrap()[..] {
-            [Signal::Payment { report, trust, .. }] => (*trust, report.paid_in_full),
+            [Signal::Payment { report, trust, .. }] => (trust.clone(), report.paid_in_full),
             other => panic!("{other:?}"),
         }
     };
