@@ -143,6 +143,8 @@ impl World {
         let text = body.to_string();
         let kind = if text.contains("order_details") {
             "order_details"
+        } else if body["type"] == "text" {
+            "text"
         } else {
             "order_status"
         };

@@ -52,6 +52,44 @@ impl MessageKey {
     }
 }
 
+/// Messages of one order that keep their sequence even while one of them waits for its next try. Between lines, news never wait for a
+/// retry: a customer who has paid is told so, whatever became of the bill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// One sending of the bill; a later one replaces it.
+    Bill(u32),
+    /// That it is paid, and the receipt.
+    Paid,
+    /// How the order goes on.
+    Status,
+    /// Money that went back.
+    Refund,
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bill(n) => write!(f, "bill.{n}"),
+            Self::Paid => f.write_str("paid"),
+            Self::Status => f.write_str("status"),
+            Self::Refund => f.write_str("refund"),
+        }
+    }
+}
+
+impl MessageKey {
+    /// Its line.
+    #[must_use]
+    pub const fn line(&self) -> Line {
+        match self {
+            Self::Invoice(n) => Line::Bill(*n),
+            Self::Paid | Self::Receipt => Line::Paid,
+            Self::Status(_) | Self::Failed => Line::Status,
+            Self::Refund(_) => Line::Refund,
+        }
+    }
+}
+
 impl std::fmt::Display for MessageKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

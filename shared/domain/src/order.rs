@@ -639,7 +639,9 @@ impl Order {
     /// Messages that nobody took care of in time.
     pub fn neglected(&self, now: Millis) -> impl Iterator<Item = &Message> {
         self.messages.iter().filter(move |m| {
-            m.status != MessageStatus::Sent && m.next_check(now).is_some_and(|t| t <= now)
+            m.status != MessageStatus::Sent
+                && !self.waits_for_bill(&m.key)
+                && m.next_check(now).is_some_and(|t| t <= now)
         })
     }
 
@@ -922,6 +924,84 @@ impl Order {
                 report,
             } => self.apply_report(message, *attempt, report, at),
         }
+        self.drop_needless_bills();
+    }
+
+    /// A bill that waits for its next try is not sent any more once nobody has to pay it: the news of that are what the customer is
+    /// owed. One that is with the provider this moment is left to end.
+    fn drop_needless_bills(&mut self) {
+        let needless: Vec<usize> = self
+            .messages
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| {
+                let waits = matches!(
+                    m.status,
+                    MessageStatus::Queued | MessageStatus::Retrying | MessageStatus::Unknown
+                );
+                waits && self.bill_is_needless(&m.key).is_some()
+            })
+            .map(|(index, _)| index)
+            .collect();
+        for index in needless {
+            if let Some(m) = self.messages.get_mut(index) {
+                m.status = MessageStatus::Skipped;
+                m.again_at = None;
+                m.template_next = false;
+                m.sms_next = false;
+            }
+        }
+    }
+
+    /// Why this sending of the bill has nothing to say any more, whatever the time; `None` for other messages.
+    #[must_use]
+    pub fn bill_is_needless(&self, key: &MessageKey) -> Option<&'static str> {
+        let MessageKey::Invoice(number) = key else {
+            return None;
+        };
+        let newer = |m: &Message| matches!(m.key, MessageKey::Invoice(n) if n > *number);
+        if self.messages.iter().any(newer) {
+            return Some("the bill was sent again");
+        }
+        if self.captured.is_some() {
+            // A bill to a customer who has paid would invite paying twice.
+            return self.paid_stands_alone().then_some("it is paid");
+        }
+        match self.closed {
+            Some((Closed::Canceled, _)) => Some("the order was canceled"),
+            Some((Closed::Expired, _)) => Some("the bill has expired"),
+            None => None,
+        }
+    }
+
+    /// The confirmation needs no bill before it. WhatsApp shows a change of status only of an order that the customer has. Without one
+    /// the confirmation is a text of its own, which reaches a customer outside the 24-hour window only as the receipt's template; a shop
+    /// that has no such template may need the bill after all, as long as the confirmation is on its way.
+    fn paid_stands_alone(&self) -> bool {
+        let told = self
+            .message(&MessageKey::Paid)
+            .is_some_and(|m| m.status.is_settled());
+        self.bill_was_sent()
+            || told
+            || self.terms().receipt_message
+            || self.terms().channel == "sms"
+            || self.turned_to_sms.is_some()
+    }
+
+    /// Some sending of the bill may still go out.
+    #[must_use]
+    pub fn bill_is_open(&self) -> bool {
+        self.messages
+            .iter()
+            .any(|m| matches!(m.key, MessageKey::Invoice(_)) && !m.status.is_settled())
+    }
+
+    /// How an order goes on tells nothing to a customer who has no bill yet, so such news wait for one that may still go out.
+    #[must_use]
+    pub fn waits_for_bill(&self, key: &MessageKey) -> bool {
+        matches!(key, MessageKey::Status(_) | MessageKey::Failed)
+            && !self.bill_was_sent()
+            && self.bill_is_open()
     }
 
     /// A change of fulfilment that WhatsApp's rules do not allow is ignored; who asks for one is told before it is stored.
@@ -1236,10 +1316,8 @@ impl Order {
             }
             Report::Failed(failure) => {
                 let current = attempt == m.attempts;
-                if current
-                    && rank(m.status) <= rank(MessageStatus::Sent)
-                    && m.status != MessageStatus::Failed
-                {
+                let over = matches!(m.status, MessageStatus::Failed | MessageStatus::Skipped);
+                if current && rank(m.status) <= rank(MessageStatus::Sent) && !over {
                     // The provider took it and failed later. Some of these failures are worth another try.
                     let wait =
                         delivery::wait(m.failures.saturating_add(1), failure.remedy, MIDDLE_JITTER);
@@ -1260,7 +1338,11 @@ impl Order {
     /// When somebody must look at this order again although nothing was heard, or `None` when nothing is outstanding.
     #[must_use]
     pub fn next_check(&self, now: Millis) -> Option<Millis> {
-        let messages = self.messages.iter().filter_map(|m| m.next_check(now));
+        let messages = self
+            .messages
+            .iter()
+            .filter(|m| !self.waits_for_bill(&m.key))
+            .filter_map(|m| m.next_check(now));
         let refunds = self
             .refunds
             .list()

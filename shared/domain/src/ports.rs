@@ -292,10 +292,16 @@ impl DeliverTask {
         OrderKey::new(self.tenant_id.clone(), self.reference_id.clone())
     }
 
-    /// Keeps one order's messages in sequence.
+    /// Keeps messages of one line of one order in sequence, and no others waiting: a retry waits by holding its task back, and with it
+    /// the rest of its group.
     #[must_use]
     pub fn group(&self) -> String {
-        format!("{}:{}", self.tenant_id, self.reference_id)
+        format!(
+            "{}:{}:{}",
+            self.tenant_id,
+            self.reference_id,
+            self.message.line()
+        )
     }
 
     /// Makes queueing the same task twice within five minutes harmless.

@@ -334,7 +334,7 @@ async fn reading_is_consistent_and_looking_for_work_is_not_a_scan() {
 }
 
 #[tokio::test]
-async fn a_task_goes_to_its_order_s_group() {
+async fn a_task_goes_to_its_message_s_group() {
     let (service, config) = Service::start().await;
     let url = "https://sqs.ap-south-1.amazonaws.com/000000000000/deliveries.fifo";
     let key = key("acme", "BM345A-12");
@@ -352,7 +352,7 @@ async fn a_task_goes_to_its_order_s_group() {
     assert_eq!(
         body,
         json!({
-            "QueueUrl": url, "MessageGroupId": "acme:BM345A-12",
+            "QueueUrl": url, "MessageGroupId": "acme:BM345A-12:bill.1",
             "MessageDeduplicationId": "acme:BM345A-12:invoice.1:0",
             "MessageBody": serde_json::to_string(&task).unwrap()
         })

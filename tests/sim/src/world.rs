@@ -524,11 +524,11 @@ impl Fifo {
     /// The first message of its group that nobody holds.
     pub(crate) fn next(&self, now: i64) -> Option<usize> {
         let first = |index: usize| {
-            let group = &self.messages[index].task.reference_id;
+            let group = self.messages[index].task.group();
             self.messages
                 .iter()
                 .take(index)
-                .all(|m| m.task.reference_id != *group)
+                .all(|m| m.task.group() != group)
         };
         (0..self.messages.len()).find(|i| self.messages[*i].visible <= now && first(*i))
     }
@@ -538,7 +538,7 @@ impl Fifo {
         let mut groups = Vec::new();
         let mut heads = Vec::new();
         for message in &self.messages {
-            let group = (&message.task.tenant_id, &message.task.reference_id);
+            let group = message.task.group();
             if !groups.contains(&group) {
                 groups.push(group);
                 heads.push(message.visible);

@@ -782,3 +782,180 @@ async fn a_cut_line_during_the_turn_to_sms_sends_one_sms_in_the_end() {
         }
     }
 }
+
+// ---- What waits for what -----------------------------------------------------------------------------------------------
+
+/// An order whose bill waits for its next try, an hour away, and that is then paid.
+async fn paid_while_the_bill_waits(change: impl FnOnce(&mut Value)) -> World {
+    let world = World::with(change);
+    let order = world.order(vec![started()]).await;
+    let task = chatbill_domain::flows::task(&order.key, &order.messages[0]);
+    world.queue.send(&task).await.unwrap();
+    let busy = chatbill_domain::http::HttpReply {
+        status: 429,
+        retry_after: Some(3600),
+        body: Vec::new(),
+    };
+    world.http.answer(SEND, Answer::Reply(busy));
+    assert_eq!(next(&world).await, Some(Handled::Again(3600)));
+    world.clock.advance(20);
+    pay(&world).await;
+    world.network.reset();
+    world
+}
+
+async fn pay(world: &World) {
+    let event = Event::Payment(captured(&bill(), "pay_1"));
+    let order = world.happen(&order(world).key, event).await;
+    for message in order.to_queue() {
+        let task = chatbill_domain::flows::task(&order.key, message);
+        world.queue.send(&task).await.unwrap();
+    }
+}
+
+fn status_of(world: &World, message: &MessageKey) -> MessageStatus {
+    order(world).message(message).unwrap().status
+}
+
+#[tokio::test]
+async fn a_waiting_bill_keeps_no_paid_customer_in_the_dark() {
+    let world = paid_while_the_bill_waits(|_| ()).await;
+    world.http.answer(SEND, meta_accepted("wamid.2"));
+    assert_eq!(next(&world).await, Some(Handled::Done), "at once");
+    let said = said(&world).pop().unwrap();
+    assert_eq!(said["type"], "text", "WhatsApp knows no order to update");
+    assert!(said["text"]["body"].as_str().unwrap().contains("received"));
+    assert_eq!(status_of(&world, &MessageKey::Paid), MessageStatus::Sent);
+    let bill = MessageKey::Invoice(1);
+    assert_eq!(status_of(&world, &bill), MessageStatus::Skipped);
+    // When its time comes, the bill asks nobody to pay.
+    world.clock.advance(3600);
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(world.http.labels().len(), 2);
+    assert_eq!(world.queue.receive(), None);
+}
+
+#[tokio::test]
+async fn a_confirmation_that_needs_the_bill_follows_it() {
+    let world = paid_while_the_bill_waits(|_| ()).await;
+    let closed = meta_error(400, 131_047, "Re-engagement message");
+    world.http.answer(SEND, closed);
+    let Some(Handled::Again(wait)) = next(&world).await else {
+        panic!("it comes again");
+    };
+    assert!((3590..=4308).contains(&wait), "{wait}");
+    world.clock.advance(wait.into());
+    world.http.always(SEND, meta_accepted("wamid.3"));
+    while next(&world).await.is_some() {}
+    world.clock.advance(15);
+    while next(&world).await.is_some() {}
+    let kinds: Vec<String> = said(&world)
+        .iter()
+        .map(|m| m["template"]["name"].to_string())
+        .collect();
+    assert_eq!(kinds, ["\"bill\"", "null", "\"bill\"", "\"bill_status\""]);
+    assert_eq!(status_of(&world, &MessageKey::Paid), MessageStatus::Sent);
+}
+
+#[tokio::test]
+async fn a_confirmation_waits_a_moment_for_a_bill_going_out() {
+    let world = World::new();
+    let going_out = Event::Try {
+        message: MessageKey::Invoice(1),
+        attempt: 1,
+        form: Form::Template,
+        fallback: false,
+        sms: false,
+    };
+    world.order(vec![started(), going_out]).await;
+    pay(&world).await;
+    assert_eq!(next(&world).await, Some(Handled::Again(2)));
+    assert!(world.http.labels().is_empty());
+    let sent = Event::Sent {
+        message: MessageKey::Invoice(1),
+        attempt: 1,
+        id: "wamid.1".to_owned(),
+        segments: None,
+    };
+    world.happen(&order(&world).key, sent).await;
+    world.clock.advance(2);
+    world.http.answer(SEND, meta_accepted("wamid.2"));
+    assert_eq!(next(&world).await, Some(Handled::Done));
+    assert_eq!(said(&world)[0]["template"]["name"], "bill_status");
+}
+
+#[tokio::test]
+async fn a_status_of_an_unpaid_order_follows_its_bill() {
+    let world = World::new();
+    let shipped = Event::Fulfilment {
+        to: Fulfilment::Shipped,
+        description: None,
+    };
+    let order = world.order(vec![started(), shipped]).await;
+    for message in order.to_queue() {
+        let task = chatbill_domain::flows::task(&order.key, message);
+        world.queue.send(&task).await.unwrap();
+    }
+    let down = Answer::NotSent("connection refused".to_owned());
+    world.http.answer(SEND, down);
+    for _ in 0..2 {
+        assert!(matches!(next(&world).await, Some(Handled::Again(_))));
+    }
+    assert_eq!(world.http.labels(), [SEND], "only the bill was tried");
+    world.http.always(SEND, meta_accepted("wamid.1"));
+    for _ in 0..4 {
+        world.clock.advance(10);
+        while next(&world).await.is_some() {}
+    }
+    let status = MessageKey::Status(1);
+    assert_eq!(status_of(&world, &status), MessageStatus::Sent);
+    assert_eq!(said(&world)[1]["template"]["name"], "bill");
+    assert_eq!(said(&world)[2]["template"]["name"], "bill_status");
+}
+
+#[tokio::test]
+async fn what_ends_the_order_ends_its_waiting_bill() {
+    let ends = [
+        Event::Fulfilment {
+            to: Fulfilment::Canceled,
+            description: None,
+        },
+        Event::Expired,
+        Event::Resend {
+            number: 2,
+            reference: reference("BM345A-12-2"),
+            to: Some(chatbill_domain::contact::Msisdn::parse("+919812345678").unwrap()),
+            key: None,
+        },
+    ];
+    for end in ends {
+        let world = queued(|_| ()).await;
+        let busy = chatbill_domain::http::HttpReply {
+            status: 429,
+            retry_after: Some(3600),
+            body: Vec::new(),
+        };
+        world.http.answer(SEND, Answer::Reply(busy));
+        next(&world).await;
+        let is_resend = matches!(end, Event::Resend { .. });
+        let order = world.happen(&order(&world).key, end).await;
+        assert_eq!(
+            status_of(&world, &MessageKey::Invoice(1)),
+            MessageStatus::Skipped
+        );
+        if is_resend {
+            // The right number does not wait for the wrong one.
+            for message in order.to_queue() {
+                let task = chatbill_domain::flows::task(&order.key, message);
+                world.queue.send(&task).await.unwrap();
+            }
+            world.http.answer(SEND, meta_accepted("wamid.2"));
+            assert_eq!(next(&world).await, Some(Handled::Done));
+            let second = MessageKey::Invoice(2);
+            assert_eq!(status_of(&world, &second), MessageStatus::Sent);
+        }
+        world.clock.advance(3600);
+        assert_eq!(next(&world).await, Some(Handled::Done));
+        assert_eq!(world.queue.receive(), None);
+    }
+}

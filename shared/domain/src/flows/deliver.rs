@@ -167,6 +167,9 @@ async fn claim_again<S: OrderStore + Contacts + Links, H, C: Clock, R: Random>(
     if message.status.is_settled() {
         return Ok(Claim::Verdict(Verdict::Done));
     }
+    if let Some(seconds) = must_wait(&order, &task.message, now) {
+        return Ok(Claim::Verdict(Verdict::Again(seconds)));
+    }
     let open = match tenant.channel.form {
         FirstForm::Auto => {
             let window = deps.store.window(&contact(&order)).await?;
@@ -308,13 +311,16 @@ async fn settle_or_send<S: OrderStore + Contacts, H, C: Clock, R>(
     let why = match needless(&order, key, now) {
         Some(why) => why,
         None => {
+            if let Some(seconds) = must_wait(&order, key, now) {
+                return put_off(deps, channel, &order, key, "waits_its_turn", seconds).await;
+            }
             match deps.store.opted_out(&contact(&order), now).await {
                 Ok(false) => {}
                 Ok(true) => return skip(deps, channel, &order, key, OPTED_OUT).await,
                 Err(error) => {
                     // Nothing was sent, and that must not look as if something might have been.
                     tracing::warn!(order.reference_id = %order.key.reference, "opt-outs cannot be read: {error}");
-                    return put_off(deps, channel, &order, key).await;
+                    return put_off(deps, channel, &order, key, "opt_outs_unread", 30).await;
                 }
             }
             let turns = order
@@ -353,14 +359,15 @@ async fn skip<S: OrderStore, H, C: Clock, R>(
     Ok(Claim::Verdict(Verdict::Done))
 }
 
-/// A claimed try that was not made for a reason of our own; it comes again in half a minute.
+/// A claimed try that was not made for a reason of our own; it comes again after the pause.
 async fn put_off<S: OrderStore, H, C: Clock, R>(
     deps: &Deps<'_, S, H, C, R>,
     channel: &dyn Channel,
     order: &Order,
     key: &MessageKey,
+    why: &str,
+    pause: u32,
 ) -> Result<Claim, StoreError> {
-    const PAUSE: u32 = 30;
     let now = deps.clock.now();
     let attempt = order.message(key).map_or(1, |m| m.attempts);
     let event = Event::SendFailed {
@@ -368,14 +375,14 @@ async fn put_off<S: OrderStore, H, C: Clock, R>(
         attempt,
         failure: SendFailure {
             remedy: Remedy::Retry,
-            code: "opt_outs_unread".to_owned(),
+            code: why.to_owned(),
             detail: String::new(),
         },
-        again_at: Some(now.plus_seconds(PAUSE.into())),
+        again_at: Some(now.plus_seconds(pause.into())),
     };
     let recorded = Recorded::new(now, channel.name(), event);
     record(deps.store, order, Once::outcome(key, attempt), recorded).await?;
-    Ok(Claim::Verdict(Verdict::Again(PAUSE)))
+    Ok(Claim::Verdict(Verdict::Again(pause)))
 }
 
 /// The try was claimed before it was known that the order had turned to SMS. Nothing was sent; the next claim knows.
@@ -420,24 +427,17 @@ async fn shorten<L: Links>(links: &L, tenant: &Tenant, key: &OrderKey) -> Result
 fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str> {
     let status = order.payment_status();
     match key {
-        MessageKey::Invoice(number) => {
-            let newer = order
-                .messages
-                .iter()
-                .any(|m| matches!(m.key, MessageKey::Invoice(n) if n > *number));
-            match status {
-                _ if newer => Some("the bill was sent again"),
-                PaymentStatus::Canceled => Some("the order was canceled"),
-                PaymentStatus::Expired => Some("the bill has expired"),
-                PaymentStatus::Pending | PaymentStatus::Failed if now >= last_moment(order) => {
-                    Some("the bill has expired")
-                }
-                // The customer has an order on the phone already; a second one to pay would invite paying twice.
-                paid if paid.is_paid() && order.bill_was_sent() => Some("it is paid"),
-                _ => None,
-            }
+        MessageKey::Invoice(_) => order.bill_is_needless(key).or_else(|| {
+            (status.is_open() && now >= last_moment(order)).then_some("the bill has expired")
+        }),
+        // An SMS that says how a paid order goes on needs no bill before it.
+        MessageKey::Status(_)
+            if !order.bill_was_sent()
+                && !order.bill_is_open()
+                && !(status.is_paid() && by_sms(order)) =>
+        {
+            Some("the customer never got the bill")
         }
-        MessageKey::Status(_) if !order.bill_was_sent() => Some("the customer never got the bill"),
         MessageKey::Failed if status != PaymentStatus::Failed => {
             Some("the failed attempt is no longer the latest news")
         }
@@ -447,6 +447,55 @@ fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str
         | MessageKey::Failed
         | MessageKey::Refund(_) => None,
     }
+}
+
+fn by_sms(order: &Order) -> bool {
+    order.terms().channel == ChannelKind::Sms.as_str() || order.turned_to_sms.is_some()
+}
+
+/// A message that is with the provider this moment has ended or died after this, seconds.
+const ON_ITS_WAY: i64 = 60;
+/// One that is owed since so little time, seconds, is about to go out.
+const JUST_OWED: i64 = 10;
+/// What is about to go out is waited for so long, seconds.
+const A_MOMENT: u32 = 2;
+/// Nobody waits longer than this without looking again, seconds.
+const LONGEST_LOOK: u32 = 900;
+
+/// Seconds until this message may go out after those that were owed before it. It waits for what is going out this moment, so that
+/// things arrive in the sequence they happened, and never for another message's retry, except for the bill without which it says
+/// nothing.
+fn must_wait(order: &Order, key: &MessageKey, now: Millis) -> Option<u32> {
+    order
+        .messages
+        .iter()
+        .take_while(|m| m.key != *key)
+        .filter(|m| m.key.line() != key.line() && !m.status.is_settled())
+        .filter(|m| needless(order, &m.key, now).is_none())
+        .filter_map(|earlier| waits_for(order, earlier, key, now))
+        .max()
+}
+
+fn waits_for(order: &Order, earlier: &Message, key: &MessageKey, now: Millis) -> Option<u32> {
+    let within = |since: Millis, seconds| now < since.plus_seconds(seconds);
+    let since = earlier.tried_at.unwrap_or(earlier.since);
+    let going_out = match earlier.status {
+        MessageStatus::Sending => within(since, ON_ITS_WAY),
+        MessageStatus::Queued => within(since, JUST_OWED),
+        _ => false,
+    };
+    if going_out {
+        return Some(A_MOMENT);
+    }
+    let is_bill = matches!(earlier.key, MessageKey::Invoice(_));
+    (is_bill && order.waits_for_bill(key)).then(|| {
+        // Without a plan, whoever was sending it died; its task comes back.
+        let planned = earlier
+            .again_at
+            .map_or(ON_ITS_WAY, |at| at.seconds_since(now));
+        let planned = u32::try_from(planned.max(0)).unwrap_or(LONGEST_LOOK);
+        planned.saturating_add(A_MOMENT).min(LONGEST_LOOK)
+    })
 }
 
 /// When a bill is no longer worth sending. WhatsApp takes no end nearer than 300 seconds; a link ends by itself, but a native
@@ -516,6 +565,7 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
             )
         }
         Err(failure) => {
+            let failure = after_the_bill(&order, key, failure, now);
             let wait = delivery::wait(failures, failure.remedy, deps.random.number());
             let again_at = wait.map(|seconds| now.plus_seconds(seconds.into()));
             tracing::warn!(
@@ -543,13 +593,48 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         report_turned(&stored, key);
         return Ok(Attempted::OtherForm);
     }
-    // The provider's report can overtake an answer that is lost. Then nothing is left to wait for, and a task that waited would keep
-    // the order's next message waiting behind it.
+    // The provider's report can overtake an answer that is lost, and a payment the bill. Then nothing is left to wait for, and a task
+    // that waited would keep the next message of its line waiting behind it.
     if after.is_some_and(|m| m.status.is_settled()) {
         return Ok(Attempted::Verdict(Verdict::Done));
     }
     Ok(Attempted::Verdict(verdict))
 }
+
+/// A confirmation that had to do without the bill and found the customer's window closed comes again when the bill has been tried again:
+/// once the customer has it, its template works.
+fn after_the_bill(
+    order: &Order,
+    key: &MessageKey,
+    failure: SendFailure,
+    now: Millis,
+) -> SendFailure {
+    let needs_bill = *key == MessageKey::Paid
+        && failure.remedy == Remedy::UseTemplate
+        && !order.bill_was_sent()
+        && order.bill_is_open();
+    if !needs_bill {
+        return failure;
+    }
+    let planned = order
+        .messages
+        .iter()
+        .filter(|m| matches!(m.key, MessageKey::Invoice(_)) && !m.status.is_settled())
+        .filter_map(|m| m.again_at)
+        .max();
+    let seconds = planned.map_or(0, |at| at.seconds_since(now).max(0));
+    SendFailure {
+        remedy: Remedy::RetryAfter(
+            u32::try_from(seconds)
+                .unwrap_or(delivery::LONGEST)
+                .saturating_add(JUST_AFTER),
+        ),
+        ..failure
+    }
+}
+
+/// Seconds.
+const JUST_AFTER: u32 = 10;
 
 async fn send<H: HttpSend>(
     http: &H,
