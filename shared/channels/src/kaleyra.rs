@@ -186,7 +186,10 @@ impl Channel for Kaleyra {
             [] => Step::call(self.ask(&request.reference, configuration)),
             [asked] => match looked_up(asked, &request.reference) {
                 Ok(found) if is_paid_by(&found, &request.payment_id) => {
-                    Step::call(self.give_back(request, configuration))
+                    match native::is_paid_once(&found) {
+                        Ok(()) => Step::call(self.give_back(request, configuration)),
+                        Err(error) => Step::failed(error),
+                    }
                 }
                 // Kaleyra would give back whichever payment it has under this number.
                 Ok(_) => Step::failed(CallError::Rejected {

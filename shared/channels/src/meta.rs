@@ -316,7 +316,12 @@ impl Channel for Meta {
                 Err(error) => Step::failed(error),
                 Ok(listed) => match ours(request, listed) {
                     Ok(Some(report)) => Step::done(report),
-                    Ok(None) => Step::call(self.refund_call(configuration, request)),
+                    Ok(None) => match looked_up(before, &request.reference)
+                        .and_then(|found| native::is_paid_once(&found))
+                    {
+                        Ok(()) => Step::call(self.refund_call(configuration, request)),
+                        Err(error) => Step::failed(error),
+                    },
                     Err(error) => Step::failed(error),
                 },
             },

@@ -2,7 +2,10 @@
 //!
 //! Documents: Meta, "Webhooks, payment status" and "Payment gateway integrations", lookup and refund (2026).
 
+use std::collections::BTreeSet;
+
 use chatbill_domain::contact::quotable;
+use chatbill_domain::http::CallError;
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -146,6 +149,25 @@ pub(crate) fn refunds(
         .map(|refund| refund_report(refund, payment_id).ok_or("a refund cannot be read"))
         .collect::<Result<_, _>>()
         .map(Some)
+}
+
+/// A provider's call for a refund names the message, not the payment. When the message was paid more than once, nobody can say which
+/// payment the money would go back from.
+pub(crate) fn is_paid_once(found: &Found) -> Result<(), CallError> {
+    let paid: BTreeSet<&str> = found
+        .reports
+        .iter()
+        .filter(|r| r.status == AttemptStatus::Captured)
+        .map(|r| r.payment_id.as_str())
+        .collect();
+    if paid.len() <= 1 {
+        return Ok(());
+    }
+    Err(CallError::Rejected {
+        code: "paid_more_than_once".to_owned(),
+        reason: "the message was paid more than once, and a refund names only the message; refund this payment at the gateway"
+            .to_owned(),
+    })
 }
 
 /// Which of a payment's refunds is the one asked for, if any.

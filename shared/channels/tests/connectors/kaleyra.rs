@@ -363,6 +363,20 @@ fn a_payment_keeps_its_id() {
 }
 
 #[test]
+fn no_refund_is_made_of_a_message_paid_twice() {
+    let mut twice = paid();
+    let mut second = twice["data"]["payments"][0].clone();
+    second["transactions"][0]["id"] = json!("order_another");
+    let payments = twice["data"]["payments"].as_array_mut().unwrap();
+    payments.push(second);
+    let result = give_back(&[reply(200, &twice)]);
+    assert!(
+        matches!(&result, Err(CallError::Rejected { code, .. }) if code == "paid_more_than_once"),
+        "{result:?}"
+    );
+}
+
+#[test]
 fn only_the_payment_that_is_known_is_given_back() {
     let mut other = paid();
     other["data"]["payments"][0]["transactions"][0]["id"] = json!("order_another");

@@ -1798,6 +1798,25 @@ fn a_refund_goes_to_the_payment_meant_or_nowhere() {
     }
 }
 
+/// Meta's call names the message only: with two payments of it, the money could go back from the wrong one.
+#[test]
+fn no_refund_is_made_of_a_message_paid_twice() {
+    let mut document = fixture("meta/resp_lookup_captured.json");
+    let mut second = document["payments"][0].clone();
+    second["transactions"][0]["pg_transaction_id"] = json!("pay_N2");
+    let payments = document["payments"].as_array_mut().unwrap();
+    payments.push(second);
+    let answer = reply(200, &document);
+    assert!(
+        matches!(refund(&refund_request(), std::slice::from_ref(&answer)), Err(CallError::Rejected { code, .. }) if code == "paid_more_than_once")
+    );
+    // A second attempt that failed is no second payment.
+    document["payments"][1]["transactions"][0]["status"] = json!("failed");
+    document["payments"][1]["status"] = json!("pending");
+    let answer = reply(200, &document);
+    assert_eq!(asked_for(&refund_request(), &[answer]).label, "meta.refund");
+}
+
 #[test]
 fn a_refund_whose_answer_is_in_doubt_is_in_doubt() {
     let request = refund_request();
