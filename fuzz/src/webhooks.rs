@@ -99,7 +99,7 @@ pub fn forged(sender: &Sender, data: &[u8]) {
     let genuine = &GENUINE[sender.name.as_str()];
     for signal in &heard {
         let known = genuine.iter().any(|known| match (known, signal) {
-            (_, Signal::Ignored(_) | Signal::Foreign(_)) => true,
+            (_, Signal::Ignored(_) | Signal::Foreign(_) | Signal::Noticed(..)) => true,
             // A hint makes us ask; what the signature covers of it is its bill and its amount.
             (
                 Signal::Payment {
@@ -171,7 +171,7 @@ pub fn signed(sender: &Sender, data: &[u8]) {
             Signal::Inbound { .. } | Signal::Message { .. } => {
                 assert!(!sender.is_gateway, "{} writes to nobody", sender.name);
             }
-            Signal::Ignored(_) | Signal::Foreign(_) => {}
+            Signal::Ignored(_) | Signal::Foreign(_) | Signal::Noticed(..) => {}
         }
     }
 }
@@ -240,7 +240,7 @@ fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
 fn check_text(heard: &[Signal]) {
     for signal in heard {
         match signal {
-            Signal::Ignored(line) => check_line(line),
+            Signal::Ignored(line) | Signal::Noticed(_, line) => check_line(line),
             Signal::Payment { report, .. } => {
                 report.error.as_deref().into_iter().for_each(check_line)
             }

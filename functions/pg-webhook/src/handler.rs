@@ -76,6 +76,12 @@ where
             ));
         }
     };
+    if let Some(challenge) = sender.challenge(verified.raw()) {
+        return Ok(api::json_response(
+            StatusCode::OK,
+            &serde_json::json!({"challenge": challenge}),
+        ));
+    }
     let acknowledge = || api::text_response(StatusCode::OK, sender.acknowledgement());
     let signals = match connector::signals(sender, &verified) {
         Ok(signals) => signals,

@@ -25,7 +25,7 @@ use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::lenient;
 use chatbill_domain::message::{
-    Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Content, Form, Fulfilment, Outgoing, Remedy, Report, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -41,14 +41,16 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::bsp::{self, REST, Sms};
-use crate::wire::{FORM, callback, failure, form, is, is_plain, list, read_form, text, whole};
-use crate::{native, template};
+use crate::wire::{FORM, callback, failure, form, is, is_plain, list, text, whole, wish};
+use crate::{meta, native, template};
 
 /// "Send Whatsapp Messages API": the Singapore cluster; Mumbai is `https://api.in.exotel.com`.
 const BASE_URL: &str = "https://api.exotel.com";
 /// "WhatsApp Payment Messages" names razorpay, payu and zaakpay. Exotel cannot be asked about a payment, and only Razorpay's notes carry the
 /// proof that lets its own signed webhook close the bill: with the others a paid bill would stay open for ever.
 const GATEWAYS: &[&str] = &["razorpay"];
+/// Our rule: what is sent back is short and has no blanks.
+const LONGEST_CHALLENGE: usize = 128;
 /// Meta, "Payment gateway integrations", razorpay object: at most 15 notes.
 const MOST_NOTES: usize = 15;
 
@@ -503,7 +505,8 @@ fn whatsapp_sent(reply: &HttpReply, document: &Value) -> Result<String, SendFail
 /// "SMS APIs", send: 200 says queued.
 fn sms_sent(_reply: &HttpReply, document: &Value) -> Result<String, SendFailure> {
     let sms = document.get("SMSMessage").unwrap_or(&Value::Null);
-    if let Some(Report::Failed(failure)) = sms_report(sms) {
+    let status = text(sms, "Status").unwrap_or_default();
+    if let Ok(Some(Report::Failed(failure))) = sms_told("", &status, sms).report() {
         return Err(failure);
     }
     text(sms, "Sid").ok_or_else(|| unreadable("accepted, but without an SMS id"))
@@ -600,34 +603,8 @@ impl Webhooks for Exotel {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let hook = match lenient::parse(webhook.body()) {
-            Ok(hook @ Value::Object(_)) => hook,
-            Ok(_) => return Err(Unreadable("not an object".to_owned())),
-            Err(_) => read_form(webhook.body()),
-        };
-        if hook.get("SmsSid").is_some() {
-            return Ok(vec![sms_signal(&hook)]);
-        }
-        let mut signals: Vec<Signal> = hook
-            .get("whatsapp")
-            .map_or(&[][..], |whatsapp| list(whatsapp, "messages"))
-            .iter()
-            .map(whatsapp_signal)
-            .collect();
-        signals.extend(payment_signals(&hook));
-        if is(&hook, "event", "incoming_message") {
-            signals.push(portal_message(&hook));
-        }
-        if signals.is_empty() {
-            if hook.get("whatsapp").is_none()
-                && hook.get("event").is_none()
-                && hook.get("type").is_none()
-            {
-                return Err(Unreadable("none of Exotel's shapes".to_owned()));
-            }
-            signals.push(Signal::Ignored("nothing in it".to_owned()));
-        }
-        Ok(signals)
+        let object = |body: &[u8]| lenient::parse(body).ok();
+        bsp::each(&bsp::documents(webhook, object)?, document_signals)
     }
 
     /// Exotel looks at the status only.
@@ -635,9 +612,38 @@ impl Webhooks for Exotel {
         "ok"
     }
 
-    fn challenge(&self, _raw: &RawWebhook) -> Option<String> {
-        None
+    /// "WhatsApp Webhooks" of the newer portal, "Verify Your Endpoint": a body of its own, to the address with our secret.
+    fn challenge(&self, raw: &RawWebhook) -> Option<String> {
+        let _proof = signature::same_secret(&self.callback_token, raw.query("token")?)?;
+        let asked = lenient::parse(&raw.body).ok()?;
+        let challenge = text(&asked, "challenge").filter(|_| is(&asked, "type", "verification"))?;
+        let is_plain = (1..=LONGEST_CHALLENGE).contains(&challenge.len())
+            && challenge.bytes().all(|b| b.is_ascii_graphic());
+        is_plain.then_some(challenge)
     }
+}
+
+/// One document in whichever of Exotel's shapes.
+fn document_signals(hook: &Value) -> Result<Vec<Signal>, Unreadable> {
+    if hook.get("SmsSid").is_some() {
+        return Ok(vec![sms_signal(hook)]);
+    }
+    let mut signals: Vec<Signal> = hook
+        .get("whatsapp")
+        .map_or(&[][..], |whatsapp| list(whatsapp, "messages"))
+        .iter()
+        .map(whatsapp_signal)
+        .collect();
+    signals.extend(payment_signals(hook));
+    signals.extend(portal_signal(hook));
+    if signals.is_empty() {
+        let has = |name: &str| hook.get(name).is_some();
+        if !has("whatsapp") && !has("event") && !has("type") {
+            return Err(Unreadable("none of Exotel's shapes".to_owned()));
+        }
+        signals.push(Signal::Ignored("nothing in it".to_owned()));
+    }
+    Ok(signals)
 }
 
 /// A delivery report of WhatsApp (`dlr`), or a message from a customer (`icm` in the documents, `incoming_message` in traffic).
@@ -647,11 +653,10 @@ fn whatsapp_signal(message: &Value) -> Signal {
         "dlr" => {}
         // "Receive messages". Replies come to the address of the message they answer, all others to the account's.
         "icm" | "incoming_message" => {
-            let said = message.pointer("/content/text/body");
             return bsp::inbound(
                 text(message, "from").as_deref(),
                 bsp::time(message, "timestamp"),
-                said.and_then(Value::as_str),
+                message.get("content").and_then(wish),
             );
         }
         other => {
@@ -659,78 +664,95 @@ fn whatsapp_signal(message: &Value) -> Signal {
         }
     }
     let id = text(message, "sid").or_else(|| text(message, "message_sid"));
-    let id = quotable(&id.unwrap_or_default());
-    let status = text(message, "exo_detailed_status").unwrap_or_default();
-    let Some(tag) = text(message, "custom_data").and_then(|tag| Tag::parse(&tag)) else {
-        return Signal::Ignored(format!(
-            "{} of {id} carries no tag of ours",
-            quotable(&status)
-        ));
-    };
-    let code = message.get("exo_status_code").and_then(whole);
+    let named = text(message, "exo_detailed_status");
+    let number = message.get("exo_status_code").and_then(whole);
     // The texts decide; a number alone is believed only where its meaning never changed.
-    let report = match (status.to_ascii_uppercase().as_str(), code) {
-        ("EX_MESSAGE_SENT", _) | ("", Some(30_001)) => Report::Progress(Progress::Sent),
-        ("EX_MESSAGE_DELIVERED", _) | ("", Some(30_002)) => Report::Progress(Progress::Delivered),
-        ("EX_MESSAGE_SEEN", _) | ("", Some(30_003)) => Report::Progress(Progress::Read),
-        ("", None) => return Signal::Ignored(format!("a report of {id} without a status")),
-        // A word nobody knows may be about a message that is well on its way, and a failure can cost a second one by SMS.
-        (named, code)
-            if known_status(named).is_none() && !code.is_some_and(|c| FAILED.contains(&c)) =>
-        {
-            return Signal::Ignored(format!("{} of {id} is not followed", quotable(&status)));
+    let status = match (named.as_deref(), number) {
+        (Some(named), _) => named,
+        (None, Some(30_001)) => "sent",
+        (None, Some(30_002)) => "delivered",
+        (None, Some(30_003)) => "read",
+        (None, Some(_)) => "",
+        (None, None) => {
+            return Signal::Ignored(format!(
+                "a report of {} without a status",
+                quotable(&id.unwrap_or_default())
+            ));
         }
-        (named, _) => Report::Failed(SendFailure {
-            // It did not arrive; the numbers alone do not say why.
-            remedy: known_status(named).map_or(Remedy::GiveUp, |(_, remedy)| remedy),
-            code: match (named, code) {
-                ("", Some(code)) => code.to_string(),
-                (named, _) => quotable(named),
-            },
-            detail: quotable(&text(message, "description").unwrap_or_default()),
-        }),
     };
-    Signal::Message { tag, report }
+    bsp::Told {
+        id: &id.unwrap_or_default(),
+        status,
+        code: number.map(|number| number.to_string()),
+        known: known_status(status)
+            .map(|(name, remedy)| (name.to_owned(), remedy))
+            .or_else(|| {
+                // It did not arrive; the numbers alone do not say why.
+                let number = number.filter(|number| FAILED.contains(number))?;
+                let name = named.clone().unwrap_or_else(|| number.to_string());
+                Some((name, Remedy::GiveUp))
+            }),
+        detail: text(message, "description").unwrap_or_default(),
+    }
+    .about(text(message, "custom_data").and_then(|tag| Tag::parse(&tag)))
 }
 
-/// "Receive Messages (Webhooks)" of the newer portal: the same in another form.
-fn portal_message(hook: &Value) -> Signal {
-    let message = hook.get("message").unwrap_or(&Value::Null);
-    let said = message.pointer("/text/body");
-    bsp::inbound(
-        text(message, "from").as_deref(),
-        bsp::time(message, "timestamp").or_else(|| bsp::time(hook, "timestamp")),
-        said.and_then(Value::as_str),
-    )
+/// The newer portal's shapes of the same. "Receive Messages (Webhooks)": an `event` and a `message`; "WhatsApp Webhooks": a `type` and
+/// `data`. The statuses there are WhatsApp's words with Meta's codes, and no sample has the `custom_data` that would name the message.
+fn portal_signal(hook: &Value) -> Option<Signal> {
+    let nothing = Value::Null;
+    let (kind, told) = match (text(hook, "event"), text(hook, "type")) {
+        (Some(kind), _) => (kind, hook.get("message").unwrap_or(&nothing)),
+        (None, Some(kind)) => (kind, hook.get("data").unwrap_or(&nothing)),
+        (None, None) => return None,
+    };
+    let time = bsp::time(told, "timestamp").or_else(|| bsp::time(hook, "timestamp"));
+    match kind.as_str() {
+        "incoming_message" | "inbound_message" => Some(bsp::inbound(
+            text(told, "from").as_deref(),
+            time,
+            wish(told.get("message").unwrap_or(told)),
+        )),
+        "message_status" => {
+            let error = list(told, "errors").first();
+            let number = error.and_then(|error| whole(error.get("code")?));
+            let tag = text(told, "custom_data").or_else(|| text(hook, "custom_data"));
+            let id = text(told, "message_sid").or_else(|| text(told, "id"));
+            let told = bsp::Told {
+                id: &id.unwrap_or_default(),
+                status: &text(told, "status").unwrap_or_default(),
+                code: number.map(|number| number.to_string()),
+                known: number.and_then(|n| Some((n.to_string(), meta::remedy(n)?))),
+                detail: error
+                    .and_then(|error| text(error, "detail").or_else(|| text(error, "title")))
+                    .unwrap_or_default(),
+            };
+            Some(told.about(tag.and_then(|tag| Tag::parse(&tag))))
+        }
+        _ => None,
+    }
 }
 
 /// "SMS APIs", status callback.
 fn sms_signal(sms: &Value) -> Signal {
-    let id = quotable(&text(sms, "SmsSid").unwrap_or_default());
-    let status = quotable(&text(sms, "Status").unwrap_or_default());
-    let Some(tag) = text(sms, "CustomField").and_then(|tag| Tag::parse(&tag)) else {
-        return Signal::Ignored(format!("{status} of {id} carries no tag of ours"));
-    };
-    match sms_report(sms) {
-        Some(report) => Signal::Message { tag, report },
-        None => Signal::Ignored(format!("{status} of {id} is not followed")),
-    }
+    let id = text(sms, "SmsSid").unwrap_or_default();
+    let status = text(sms, "Status").unwrap_or_default();
+    sms_told(&id, &status, sms).about(text(sms, "CustomField").and_then(|tag| Tag::parse(&tag)))
 }
 
-/// What `Status` and `DetailedStatusCode` say. `sent` with 20005 is on the phone, with 20006 at the operator.
-fn sms_report(sms: &Value) -> Option<Report> {
-    let status = text(sms, "Status")?.to_ascii_lowercase().replace('-', "_");
-    let code = sms.get("DetailedStatusCode").and_then(whole);
-    match status.as_str() {
-        "sent" if code == Some(20_005) => Some(Report::Progress(Progress::Delivered)),
-        "sent" | "submitted" => Some(Report::Progress(Progress::Sent)),
-        "failed" | "failed_dnd" => Some(Report::Failed(SendFailure {
-            remedy: code.and_then(sms_remedy).unwrap_or(Remedy::GiveUp),
-            code: code.map_or(status, |code| code.to_string()),
-            detail: quotable(&text(sms, "DetailedStatus").unwrap_or_default()),
-        })),
-        // queued, sending: we know.
-        _ => None,
+/// What `Status` and `DetailedStatusCode` say. `sent` with 20005 is on the phone, with 20006 at the operator. The newer pages name the
+/// end itself, `delivered`, `undelivered`, `expired`, and have other numbers for it, so of the 20000s only this one is read.
+fn sms_told<'a>(id: &'a str, status: &'a str, sms: &Value) -> bsp::Told<'a> {
+    let number = sms.get("DetailedStatusCode").and_then(whole);
+    let on_the_phone = status.eq_ignore_ascii_case("sent") && number == Some(20_005);
+    bsp::Told {
+        id,
+        status: if on_the_phone { "delivered" } else { status },
+        code: number.map(|number| number.to_string()),
+        known: number
+            .and_then(|number| Some((number.to_string(), sms_remedy(number)?)))
+            .or_else(|| known_status(status).map(|(name, remedy)| (name.to_owned(), remedy))),
+        detail: text(sms, "DetailedStatus").unwrap_or_default(),
     }
 }
 

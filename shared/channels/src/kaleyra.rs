@@ -14,14 +14,14 @@
 //! - A refund names the bill only, not the payment, so it is first made sure that the payment is this bill's.
 
 use chatbill_domain::bill::Header;
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
+use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks, Wish};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::lenient;
 use chatbill_domain::message::{
-    Checkout, Content, Form, Fulfilment, Outgoing, Progress, Remedy, Report, SendFailure, Tag,
+    Checkout, Content, Form, Fulfilment, Outgoing, Remedy, SendFailure, Tag,
 };
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
@@ -37,8 +37,8 @@ use serde_json::{Map, Value, json};
 
 use crate::bsp::{self, REST, Sms};
 use crate::native::{self, PaymentId};
-use crate::template;
-use crate::wire::{FORM, callback, failure, form, is_plain, read_form, text};
+use crate::wire::{self, FORM, callback, code, failure, form, is_plain, text};
+use crate::{meta, placeholders, template};
 
 /// The India pod, for Indian accounts; `https://api.kaleyra.io` is Singapore.
 const BASE_URL: &str = "https://api.in.kaleyra.io";
@@ -617,7 +617,9 @@ fn given_back(answer: &Answer, request: &RefundRequest) -> Result<RefundReport, 
         .json()
         .ok_or_else(|| unknown(&format!("HTTP status {}", reply.status)))?;
     // Kaleyra passes on what the gateway says; no code is listed for it.
-    if let Some(obstacle) = Obstacle::told_by(&words(&document)).filter(|_| is_error(&document) && document.get("id").is_none()) {
+    if let Some(obstacle) = Obstacle::told_by(&words(&document))
+        .filter(|_| is_error(&document) && document.get("id").is_none())
+    {
         return Err(CallError::NotNow {
             obstacle,
             reason: words(&document),
@@ -666,42 +668,22 @@ impl Webhooks for Kaleyra {
 
     /// `docs/kaleyra-callback.md`. What the body does not say is looked for in the query.
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        let body = match lenient::parse(webhook.body()) {
-            Ok(body @ Value::Object(_)) => body,
-            Ok(_) => return Err(Unreadable("not an object".to_owned())),
-            Err(_) => read_form(webhook.body()),
-        };
-        let mut fields = Map::new();
-        for (name, value) in &webhook.raw().query {
-            fields.insert(name.clone(), value.as_str().into());
-        }
-        for (name, value) in body.as_object().into_iter().flatten() {
-            let empty = value.is_null() || value.as_str() == Some("");
-            if !empty {
-                fields.insert(name.clone(), value.clone());
+        let query = &webhook.raw().query;
+        bsp::each(&bsp::documents(webhook, placeholders::read)?, |body| {
+            let mut fields = Map::new();
+            for (name, value) in query {
+                fields.insert(name.clone(), value.as_str().into());
             }
-        }
-        let report = Value::Object(fields);
-        if is_inbound(&report) {
-            return Ok(vec![bsp::inbound(
-                text(&report, "from").as_deref(),
-                bsp::time(&report, "created_at"),
-                text(&report, "body").as_deref(),
-            )]);
-        }
-        if text(&report, "status").is_none() {
-            return match text(&report, "event") {
-                Some(event) => Ok(vec![Signal::Ignored(format!(
-                    "{} without a status",
-                    quotable(&event)
-                ))]),
-                None => Err(Unreadable("a callback without a status".to_owned())),
-            };
-        }
-        Ok(vec![match text(&report, "event").as_deref() {
-            Some("payment") => payment_signal(&report),
-            _ => message_signal(&report),
-        }])
+            for (name, value) in body.as_object().into_iter().flatten() {
+                let empty = value.is_null() || value.as_str() == Some("");
+                // Which message it is about, the address we gave says better than a body with a customer's words in it.
+                let is_ours = name == "tag" && webhook.raw().query("tag").is_some();
+                if !empty && !is_ours {
+                    fields.insert(name.clone(), value.clone());
+                }
+            }
+            report_signal(&Value::Object(fields))
+        })
     }
 
     /// Kaleyra looks at the status only.
@@ -714,58 +696,77 @@ impl Webhooks for Kaleyra {
     }
 }
 
-/// "Create Callback Profile for Incoming WhatsApp Messages": our body of it, or the page's own.
-fn is_inbound(report: &Value) -> bool {
-    match text(report, "event").as_deref() {
-        Some(event) => event == "inbound",
-        None => {
-            let has = |name: &str| text(report, name).is_some();
-            has("from") && has("wanumber") && !has("status")
-        }
+fn report_signal(report: &Value) -> Result<Vec<Signal>, Unreadable> {
+    if is_inbound(report) {
+        return Ok(vec![bsp::inbound(
+            text(report, "from").as_deref(),
+            bsp::time(report, "created_at"),
+            wish(report),
+        )]);
     }
+    if text(report, "status").is_none() {
+        return match text(report, "event") {
+            Some(event) => Ok(vec![Signal::Ignored(format!(
+                "{} without a status",
+                quotable(&event)
+            ))]),
+            None => Err(Unreadable("a callback without a status".to_owned())),
+        };
+    }
+    Ok(vec![match text(report, "event").as_deref() {
+        Some("payment") => payment_signal(report),
+        _ => message_signal(report),
+    }])
+}
+
+/// "Create Callback Profile for Incoming WhatsApp Messages": our body of it, or the page's own. Only there `wanumber` stands, and a
+/// customer's words stand there unescaped: whatever else such a body says, it tells of a message from a customer.
+fn is_inbound(report: &Value) -> bool {
+    text(report, "wanumber").is_some() || text(report, "event").as_deref() == Some("inbound")
+}
+
+/// What a customer asks for. A text is in `body`; of a button or a list the page names no variable of its own, so the others that hold
+/// words are looked at as well: `custom_response` and `message`, which may be WhatsApp's own object as a text.
+fn wish(report: &Value) -> Option<Wish> {
+    let said = ["body", "custom_response", "message"];
+    said.iter().find_map(|name| {
+        let said = report.get(*name)?;
+        match said {
+            Value::String(text) => Wish::of(text).or_else(|| {
+                let inner = lenient::parse(text.as_bytes()).ok()?;
+                wire::wish(&inner)
+            }),
+            object => wire::wish(object),
+        }
+    })
 }
 
 fn message_signal(report: &Value) -> Signal {
-    let id = quotable(
-        &text(report, "message_id")
-            .or_else(|| text(report, "id"))
-            .unwrap_or_default(),
-    );
+    let id = text(report, "message_id").or_else(|| text(report, "id"));
     let status = text(report, "status").unwrap_or_default();
-    let Some(tag) = text(report, "tag").and_then(|tag| Tag::parse(&tag)) else {
-        return Signal::Ignored(format!(
-            "{} of {id} carries no tag of ours",
-            quotable(&status)
-        ));
+    let code = code(report, "code");
+    let trace = |said: &str| {
+        let word = bsp::plain(said);
+        let trace = TRACES.iter().find(|(name, _)| *name == word);
+        trace.map(|(_, remedy)| (said.to_owned(), *remedy))
     };
-    let code = text(report, "code");
-    let trace = |word: &str| {
-        let word = plain(word);
-        TRACES.iter().find(|(name, _)| *name == word)
-    };
-    let progress = match plain(&status).as_str() {
-        "SENT" | "SUBMITTED" | "SENTNODLR" | "ENROUTE" => Some(Progress::Sent),
-        "DELIVERED" | "DELIVRD" => Some(Progress::Delivered),
-        "READ" => Some(Progress::Read),
-        "NOTSENT" | "FAILED" | "UNDELIVERED" | "EXPIRED" => None,
-        _ if trace(&status).is_some() => None,
-        _ => {
-            return Signal::Ignored(format!("{} of {id} is not followed", quotable(&status)));
-        }
-    };
-    let report = match progress {
-        Some(progress) => Report::Progress(progress),
-        None => Report::Failed(SendFailure {
-            remedy: code
-                .as_deref()
-                .and_then(trace)
-                .or_else(|| trace(&status))
-                .map_or(Remedy::GiveUp, |(_, remedy)| *remedy),
-            code: quotable(code.as_deref().unwrap_or(&status)),
-            detail: quotable(&text(report, "detail").unwrap_or_default()),
-        }),
-    };
-    Signal::Message { tag, report }
+    bsp::Told {
+        id: &id.unwrap_or_default(),
+        status: &status,
+        known: code
+            .as_deref()
+            .and_then(|code| trace(code).or_else(|| cloud_api(code)))
+            .or_else(|| trace(&status)),
+        code,
+        detail: text(report, "detail").unwrap_or_default(),
+    }
+    .about(text(report, "tag").and_then(|tag| Tag::parse(&tag)))
+}
+
+/// "Cloud API Error Codes": Kaleyra passes Meta's on. Only the long ones, which are nobody else's.
+fn cloud_api(code: &str) -> Option<(String, Remedy)> {
+    let number: i64 = code.parse().ok().filter(|number| *number >= 130_000)?;
+    Some((code.to_owned(), meta::remedy(number)?))
 }
 
 /// A hint: whoever holds the money is asked, and what is said here only tells when.
@@ -774,7 +775,7 @@ fn payment_signal(payment: &Value) -> Signal {
     else {
         return Signal::Ignored("a payment that names no bill of ours".to_owned());
     };
-    let status = match plain(&text(payment, "status").unwrap_or_default()).as_str() {
+    let status = match bsp::plain(&text(payment, "status").unwrap_or_default()).as_str() {
         "CAPTURED" | "SUCCESS" => AttemptStatus::Captured,
         "FAILED" | "CANCELED" | "CANCELLED" | "VOIDED" | "EXPIRED" => AttemptStatus::Failed,
         _ => AttemptStatus::Pending,
@@ -795,14 +796,6 @@ fn payment_signal(payment: &Value) -> Signal {
         reference,
         trust: Trust::Hint,
     }
-}
-
-/// Letters and digits only: `SENT - NO DLR`, `not-sent` and `NOT_SENT` are written in several ways.
-fn plain(word: &str) -> String {
-    word.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_uppercase())
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use chatbill_domain::fault::Fault;
 use chatbill_domain::tenant::Tenant;
 
 mod bsp;
+mod multipart;
 mod native;
+mod placeholders;
 mod template;
 mod wire;
 

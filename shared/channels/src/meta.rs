@@ -13,7 +13,7 @@
 //!   is told from others of the same payment by what is refunded in all.
 //! - A customer who has a username may come without a phone number; such a message opens no window we could use.
 
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks, Wish};
+use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Webhooks};
 use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
@@ -35,7 +35,7 @@ use serde_json::{Map, Value, json};
 use crate::bsp::not_offered;
 use crate::native::{self, PaymentId, transaction_report};
 use crate::template;
-use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole};
+use crate::wire::{STRICT, failure, is, is_plain, list, patient, text, whole, wish};
 
 /// "Graph API, versions": v23.0 is the version of the OpenAPI description this file follows.
 const BASE_URL: &str = "https://graph.facebook.com/v23.0";
@@ -78,6 +78,7 @@ const RULES: &[Rule] = &[
     rule(368, Remedy::Alert), // Temporarily blocked for policy violations.
     rule(130_497, Remedy::Alert), // Business account is restricted from messaging users in this country.
     rule(131_031, Remedy::Alert), // Account has been locked.
+    rule(131_037, Remedy::Alert), // The number needs an approved display name before it may send.
     // Throttling errors.
     rule(4, Remedy::Throttled(LIMIT_PAUSE)), // API too many calls: the app's limit.
     rule(80_007, Remedy::Throttled(LIMIT_PAUSE)), // Rate limit issues: the WhatsApp business account's limit.
@@ -86,12 +87,15 @@ const RULES: &[Rule] = &[
     rule(131_056, Remedy::RetryPair), // (Business account, consumer account) pair rate limit hit: 4^n seconds.
     rule(131_064, Remedy::GiveUp), // Messaging limit after templates were put in another category.
     rule(133_016, Remedy::Alert),  // Account register deregister rate limit exceeded.
+    rule(132_069, Remedy::Alert), // Flow is throttled: ten messages an hour, which is no way to send bills.
     // Server and availability errors.
     rule(1, Remedy::RetryOnce), // API unknown: a bad request or a server error.
     rule(2, Remedy::Retry),     // API service: down or overloaded.
     rule(131_000, Remedy::Retry), // Something went wrong: unknown error.
     rule(131_016, Remedy::Retry), // Service unavailable.
     rule(131_057, Remedy::RetryAfter(60)), // Account in maintenance mode: throughput upgrade, up to a minute.
+    rule(2_494_100, Remedy::RetryAfter(60)), // The same, as older versions report it.
+    rule(133_004, Remedy::Retry),          // Server temporarily unavailable.
     rule(135_000, Remedy::RetryOnce),      // Generic user error.
     // Payments and billing.
     rule(131_042, Remedy::Alert), // Business eligibility payment issue: the account cannot be charged.
@@ -105,12 +109,16 @@ const RULES: &[Rule] = &[
     rule(130_472, Remedy::GiveUp),      // User's number is part of an experiment.
     rule(131_021, Remedy::GiveUp),      // Recipient cannot be sender.
     rule(131_030, Remedy::Alert), // Recipient number not in allowed list: the account is still a test account.
+    rule(131_062, Remedy::GiveUp), // "Business-scoped user IDs": this kind of message needs the customer's number.
     // The message is not right.
     rule(33, Remedy::GiveUp),         // Parameter value is not valid.
     rule(100, Remedy::GiveUp),        // Invalid parameter.
     rule(131_008, Remedy::GiveUp),    // Required parameter is missing.
     rule(131_009, Remedy::GiveUp),    // Parameter value is not valid.
     rule(131_051, Remedy::GiveUp),    // Unsupported message type.
+    rule(131_052, Remedy::GiveUp),    // Media download error: of a file the customer sent.
+    rule(131_055, Remedy::GiveUp),    // Method is not allowed.
+    rule(131_060, Remedy::GiveUp),    // Message unavailable.
     rule(131_053, Remedy::RetryOnce), // Media upload error: the link could not be fetched, perhaps only now.
     // The template is not right. It is wrong for every customer until somebody mends it or the tenant's document.
     rule(132_000, Remedy::Alert),  // Template param count mismatch.
@@ -121,7 +129,19 @@ const RULES: &[Rule] = &[
     rule(132_012, Remedy::Alert),  // Template parameter format mismatch.
     rule(132_015, Remedy::Alert),  // Template is paused.
     rule(132_016, Remedy::Alert),  // Template is disabled.
+    rule(132_018, Remedy::GiveUp), // "Templates": a value has a line break, a tab or many blanks; this customer's, not the next one's.
+    rule(132_068, Remedy::Alert),  // Flow is blocked.
+    rule(134_100, Remedy::Alert),  // Only marketing messages can be sent this way.
+    rule(134_101, Remedy::Retry),  // The template is still being synchronized, up to ten minutes.
+    rule(134_102, Remedy::Alert),  // The template cannot be used.
     // The number.
+    rule(131_045, Remedy::Alert), // Incorrect certificate: the number's registration is broken.
+    rule(133_000, Remedy::Alert), // Incomplete deregistration.
+    rule(133_005, Remedy::Alert), // Two-step verification: wrong PIN.
+    rule(133_006, Remedy::Alert), // The number has to be verified again.
+    rule(133_008, Remedy::Alert), // Two-step verification: too many guesses.
+    rule(133_009, Remedy::Alert), // Two-step verification: guessed too fast.
+    rule(133_015, Remedy::Alert), // Deleted a moment ago; registering it has to wait.
     rule(133_010, Remedy::Alert), // Phone number not registered.
     // "Payment gateway integrations", order_status errors; they come by webhook.
     rule(2046, Remedy::GiveUp), // New order status was not correctly transitioned.
@@ -643,7 +663,7 @@ fn without_code(reply: &HttpReply) -> SendFailure {
 }
 
 /// What a code calls for.
-fn remedy(code: i64) -> Option<Remedy> {
+pub(crate) fn remedy(code: i64) -> Option<Remedy> {
     RULES
         .iter()
         .find(|rule| rule.codes.contains(&code))
@@ -878,23 +898,15 @@ fn inbound(message: &Value) -> Signal {
     }
     // "Business-scoped user IDs": `from` is left out, or holds such an id, when the customer's number is not shown.
     let phone = text(message, "from")
-        .and_then(|from| Msisdn::parse(format!("+{}", from.trim_start_matches('+'))).ok());
+        .and_then(|from| Msisdn::from_vendor(&format!("+{}", from.trim_start_matches('+'))).ok());
     let Some(phone) = phone else {
         return ignored("a message from a customer whose number is not shown");
     };
     let at = message.get("timestamp").and_then(whole).filter(|t| *t > 0);
-    let said = [
-        "/text/body",
-        "/button/text",
-        "/interactive/button_reply/title",
-        "/interactive/list_reply/title",
-    ]
-    .iter()
-    .find_map(|place| message.pointer(place).and_then(Value::as_str));
     Signal::Inbound {
         phone,
         at: at.map(Millis::from_seconds),
-        wish: said.and_then(Wish::of),
+        wish: wish(message),
     }
 }
 
@@ -908,13 +920,21 @@ fn message_status(status: &Value) -> Signal {
             quotable(&word)
         ));
     };
-    let report = match word.as_str() {
+    let code = list(status, "errors")
+        .first()
+        .and_then(|error| whole(error.get("code")?));
+    let is_failure = code.is_some_and(|code| remedy(code).is_some());
+    let report = match word.to_ascii_lowercase().as_str() {
+        "failed" => Report::Failed(reported_failure(status)),
+        // Whatever it is called.
+        _ if is_failure => Report::Failed(reported_failure(status)),
         "sent" => Report::Progress(Progress::Sent),
         "delivered" => Report::Progress(Progress::Delivered),
         "read" => Report::Progress(Progress::Read),
-        "failed" => Report::Failed(reported_failure(status)),
         other => {
-            return Signal::Ignored(format!("{} of a message is not followed", quotable(other)));
+            let code = code.map_or_else(|| "no code".to_owned(), |code| format!("code {code}"));
+            let said = format!("{} with {code}", quotable(other));
+            return Signal::Noticed(Notice::DeliveryWord, said);
         }
     };
     Signal::Message { tag, report }
@@ -957,9 +977,10 @@ fn payment_status(status: &Value, signals: &mut Vec<Signal>) {
         )
     });
     let Some(report) = report else {
-        signals.push(Signal::Ignored(format!(
-            "a payment of {reference} that cannot be read"
-        )));
+        signals.push(Signal::Noticed(
+            Notice::Unreadable,
+            format!("a payment of {reference}"),
+        ));
         return;
     };
     let payment_id = report.payment_id.clone();
@@ -975,7 +996,7 @@ fn payment_status(status: &Value, signals: &mut Vec<Signal>) {
                 report,
                 trust: Trust::Hint,
             },
-            None => Signal::Ignored(format!("a refund of {reference} that cannot be read")),
+            None => Signal::Noticed(Notice::Unreadable, format!("a refund of {reference}")),
         });
     }
 }

@@ -1,6 +1,8 @@
 //! What every provider's file needs to read and write the wire.
 
+use chatbill_domain::connector::Wish;
 use chatbill_domain::contact::quotable;
+use chatbill_domain::lenient;
 use chatbill_domain::message::{Outgoing, Remedy, SendFailure};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
@@ -42,6 +44,41 @@ pub(crate) fn read_form(body: &[u8]) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+/// "Webhooks, messages": what a customer asks for with a message, in the object that Meta makes of it and others pass on. A button, a
+/// row of a list or the answers of a flow count like the same words typed: what stands on them first, then what lies behind.
+pub(crate) fn wish(message: &Value) -> Option<Wish> {
+    let places = [
+        "/text/body",
+        "/button/text",
+        "/button/payload",
+        "/interactive/button_reply/title",
+        "/interactive/button_reply/id",
+        "/interactive/list_reply/title",
+        "/interactive/list_reply/id",
+    ];
+    places
+        .iter()
+        .filter_map(|place| message.pointer(place)?.as_str())
+        .find_map(Wish::of)
+        .or_else(|| flow_wish(message))
+}
+
+/// "Flows, responses": the answers are JSON within a text. One that is a wish by itself counts, unless another is the opposite.
+fn flow_wish(message: &Value) -> Option<Wish> {
+    let answers = message.pointer("/interactive/nfm_reply/response_json")?;
+    let answers = match answers {
+        Value::String(text) => lenient::parse(text.as_bytes()).ok()?,
+        answers => answers.clone(),
+    };
+    let mut wishes = answers
+        .as_object()?
+        .iter()
+        .filter(|(name, _)| *name != "flow_token")
+        .filter_map(|(_, answer)| Wish::of(answer.as_str()?));
+    let first = wishes.next()?;
+    wishes.all(|wish| wish == first).then_some(first)
 }
 
 /// Where a provider without signatures reports to: `<base>/webhooks/<provider>/<tenant>?token=…`.
@@ -101,6 +138,14 @@ pub(crate) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
         .get(name)
         .and_then(Value::as_array)
         .map_or(&[], Vec::as_slice)
+}
+
+/// A code, which may be a number or a text.
+pub(crate) fn code(value: &Value, name: &str) -> Option<String> {
+    match value.get(name)? {
+        Value::Number(number) => Some(number.to_string()),
+        _ => text(value, name),
+    }
 }
 
 pub(crate) fn text(value: &Value, name: &str) -> Option<String> {

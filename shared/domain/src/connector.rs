@@ -64,6 +64,17 @@ pub enum Signal {
     Ignored(String),
     /// About somebody else's payments: it names another tenant, or nothing of ours. Counted, and nothing else.
     Foreign(String),
+    /// Of no consequence to an order that we know of, but somebody should hear of it: counted under its own name.
+    Noticed(Notice, String),
+}
+
+/// What is counted although nothing can be done about it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A delivery report with a word and a code that we do not know.
+    DeliveryWord,
+    /// A part of a genuine webhook that cannot be read; its neighbours were.
+    Unreadable,
 }
 
 /// Whether a signal may change money. One gateway account can serve several merchants, and its dashboard makes links too; so a
@@ -103,7 +114,7 @@ pub trait Webhooks: Send + Sync {
     /// The body the sender wants to see with a 200.
     fn acknowledgement(&self) -> &'static str;
 
-    /// Answers a verification GET with the challenge, if this sender has such a thing and the token is right.
+    /// The challenge of a verification, if this is one and the token is right: a GET at Meta, a POST of its own at Exotel.
     fn challenge(&self, raw: &RawWebhook) -> Option<String>;
 }
 
@@ -120,7 +131,10 @@ pub fn signals(
                 Signal::Payment { trust, .. } | Signal::Refund { trust, .. } => {
                     *trust = Trust::Hint;
                 }
-                Signal::LinkClosed { .. } | Signal::Inbound { .. } | Signal::Message { .. } => {
+                Signal::LinkClosed { .. }
+                | Signal::Inbound { .. }
+                | Signal::Message { .. }
+                | Signal::Noticed(..) => {
                     *signal = Signal::Ignored("an unsigned webhook cannot say that".to_owned());
                 }
                 Signal::Ignored(_) | Signal::Foreign(_) => {}

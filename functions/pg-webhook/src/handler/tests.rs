@@ -360,6 +360,55 @@ fn signed(event: &str, change: impl FnOnce(&str) -> String) -> Request {
     })
 }
 
+/// A webhook to a tenant of Exotel's, with the secret in its address.
+fn to_exotel(token: &str, body: &serde_json::Value) -> Request {
+    events::request_with(FUNCTION, PAID, |payload| {
+        payload["path"] = json!("/webhooks/exotel/acme");
+        payload["queryStringParameters"] = json!({"token": token});
+        payload["multiValueQueryStringParameters"] = json!({"token": [token]});
+        payload["headers"] = json!({"Content-Type": "application/json"});
+        payload["multiValueHeaders"] = json!({"Content-Type": ["application/json"]});
+        payload["body"] = json!(body.to_string());
+    })
+}
+
+fn exotel(document: &mut serde_json::Value) {
+    document["channel"] = json!({
+        "kind": "whatsapp", "provider": "exotel", "from": "+918047109880",
+        "credentials": {"account_sid": "acme1", "api_key": "key", "api_token": "token", "callback_token": "a-token-in-the-address"},
+    });
+}
+
+#[tokio::test]
+async fn exotel_s_verification_is_answered_with_its_challenge() {
+    let world = World::with(exotel);
+    let asked = json!({"type": "verification", "challenge": "random_challenge_string"});
+    let response = post(&world, to_exotel("a-token-in-the-address", &asked)).await;
+    assert_eq!(response.status(), 200);
+    let said: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(said, json!({"challenge": "random_challenge_string"}));
+    let response = post(&world, to_exotel("another-token-altogether", &asked)).await;
+    assert_eq!(response.status(), 401);
+    assert!(world.network.round_trips().is_empty());
+}
+
+#[tokio::test]
+async fn a_word_nobody_knows_is_counted_and_changes_nothing() {
+    let (logs, _guard) = Logs::capture();
+    let world = World::with(exotel);
+    world.order(bill_sent()).await;
+    let before = order(&world).events;
+    let dlr = json!({"whatsapp": {"messages": [
+        {"callback_type": "dlr", "sid": "s", "exo_detailed_status": "EX_NOBODY_KNOWS +919876543210", "exo_status_code": 30_099,
+         "custom_data": "1:BM345A-12:invoice.1:1"},
+        {"callback_type": "dlr", "sid": "s", "exo_detailed_status": "delivered", "custom_data": "1:BM345A-12:invoice.1:1"}]}});
+    let response = post(&world, to_exotel("a-token-in-the-address", &dlr)).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(logs.count("delivery_word_unknown"), 1);
+    logs.assert_discreet();
+    assert_eq!(order(&world).events.len(), before.len() + 1);
+}
+
 #[tokio::test]
 async fn a_webhook_may_be_larger_than_a_bill() {
     let world = billed().await;

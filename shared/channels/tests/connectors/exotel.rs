@@ -1,6 +1,6 @@
 //! Exotel: WhatsApp and SMS.
 
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
+use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Wish};
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
@@ -666,7 +666,7 @@ fn a_report_nobody_knows_is_no_failure() {
             m["exo_status_code"] = code.clone();
         });
         assert!(
-            matches!(signal, Signal::Ignored(_)),
+            matches!(signal, Signal::Noticed(Notice::DeliveryWord, _)),
             "{word} {code}: {signal:?}"
         );
     }
@@ -837,6 +837,15 @@ fn a_customer_who_writes_is_heard_in_both_forms() {
             "{signal:?}"
         );
     }
+    // Field report B09: Indian networks leave the country's code out.
+    for from in ["09876543210", "9876543210", "+919876543210", "919876543210"] {
+        let mut hook = ours.clone();
+        hook["whatsapp"]["messages"][0]["from"] = json!(from);
+        assert!(
+            matches!(only(hook.to_string().as_bytes()), Signal::Inbound { phone, .. } if phone.e164() == "+919876543210"),
+            "{from}"
+        );
+    }
     // A picture opens the window as well, and without a number nobody is known to have written.
     let mut picture = ours.clone();
     picture["whatsapp"]["messages"][0]["content"] =
@@ -849,7 +858,7 @@ fn a_customer_who_writes_is_heard_in_both_forms() {
         json!("IN.1234567890"),
         json!(""),
         Value::Null,
-        json!("09876543210"),
+        json!("02212345678"),
     ] {
         let mut hook = ours.clone();
         hook["whatsapp"]["messages"][0]["from"] = from.clone();
@@ -1009,13 +1018,221 @@ fn sms_reports_are_forms() {
             }
         ));
     }
-    for status in ["queued", "sending", "dreaming"] {
+    for status in ["queued", "sending"] {
         assert!(matches!(sms_report(status, ""), Signal::Ignored(_)));
     }
+    assert!(matches!(
+        sms_report("dreaming", ""),
+        Signal::Noticed(Notice::DeliveryWord, _)
+    ));
     assert!(matches!(only(b"SmsSid=s1&Status=sent"), Signal::Ignored(_)));
     // The details of an SMS are the same fields, in an object.
     let details = fixture("exotel/sms_details.json");
     assert_eq!(details["SMSMessage"]["DetailedStatusCode"], 20_005);
+}
+
+/// Field report B05 and its relatives: the newer pages' words, in any case and spelling.
+#[test]
+fn plain_words_end_a_message_at_either_kind() {
+    let b05 = "SmsSid=abc1&To=09800000001&Status=undelivered&DetailedStatusCode=23010&DetailedStatus=NUMBER_INVALID&CustomField=1:BM345A-12:invoice.1:1";
+    let Signal::Message {
+        tag,
+        report: Report::Failed(failure),
+    } = only(b05.as_bytes())
+    else {
+        panic!()
+    };
+    assert_eq!(tag.to_string(), "1:BM345A-12:invoice.1:1");
+    assert_eq!(
+        (failure.remedy, failure.code.as_str()),
+        (Remedy::GiveUp, "23010")
+    );
+    for word in [
+        "failed",
+        "FAILED",
+        "undelivered",
+        "Expired",
+        "failed-expired",
+        "failed_dnd",
+        "rejected",
+        "EX_MESSAGE_EXPIRED",
+    ] {
+        let by_whatsapp = dlr(&|m| {
+            m["exo_detailed_status"] = json!(word);
+            m.as_object_mut().unwrap().remove("exo_status_code");
+        });
+        for signal in [sms_report(word, ""), by_whatsapp] {
+            assert!(
+                matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if f.remedy == Remedy::GiveUp),
+                "{word}: {signal:?}"
+            );
+        }
+    }
+    for (word, progress) in [
+        ("delivered", Progress::Delivered),
+        ("Delivered", Progress::Delivered),
+        ("SENT", Progress::Sent),
+        ("read", Progress::Read),
+    ] {
+        let by_whatsapp = dlr(&|m| {
+            m["exo_detailed_status"] = json!(word);
+            m.as_object_mut().unwrap().remove("exo_status_code");
+        });
+        for signal in [sms_report(word, ""), by_whatsapp] {
+            assert!(
+                matches!(&signal, Signal::Message { report: Report::Progress(p), .. } if *p == progress),
+                "{word}: {signal:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_known_failure_code_counts_whatever_the_word() {
+    for word in ["sent", "dreaming", "delivered", ""] {
+        for (code, remedy) in [
+            ("23035", Remedy::Retry),
+            ("24010", Remedy::Retry),
+            ("23082", Remedy::Alert),
+        ] {
+            let signal = sms_report(word, code);
+            assert!(
+                matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if f.remedy == remedy && f.code == code),
+                "{word} {code}: {signal:?}"
+            );
+        }
+        assert!(!matches!(
+            sms_report(word, "99999"),
+            Signal::Message {
+                report: Report::Failed(_),
+                ..
+            }
+        ));
+    }
+    let signal = dlr(&|m| {
+        m["exo_detailed_status"] = json!("EX_NEW_WORD");
+        m["exo_status_code"] = json!(30_018);
+    });
+    assert!(matches!(
+        signal,
+        Signal::Message {
+            report: Report::Failed(_),
+            ..
+        }
+    ));
+}
+
+/// Field report B08: a multipart form, with and without its content type; and a list of reports with one that is broken.
+#[test]
+fn reports_come_in_every_envelope() {
+    let form = "--x\r\nContent-Disposition: form-data; name=\"SmsSid\"\r\n\r\nabc1\r\n--x\r\nContent-Disposition: form-data; name=\"Status\"\r\n\r\nfailed\r\n--x\r\nContent-Disposition: form-data; name=\"CustomField\"\r\n\r\n1:BM345A-12:invoice.1:1\r\n--x--\r\n";
+    let c = channel(&whatsapp());
+    let read = |kind: Option<&str>, body: &str| {
+        let mut raw = sent_to_us(body.as_bytes(), TOKEN);
+        raw.headers
+            .extend(kind.map(|kind| ("content-type".to_owned(), kind.to_owned())));
+        c.read(&c.verify(raw).unwrap())
+    };
+    let json =
+        json!({"SmsSid": "abc1", "Status": "failed", "CustomField": "1:BM345A-12:invoice.1:1"});
+    for (kind, body) in [
+        (Some("multipart/form-data; boundary=x"), form.to_owned()),
+        (None, form.to_owned()),
+        (Some("application/json"), json.to_string()),
+        (
+            Some("application/x-www-form-urlencoded"),
+            "SmsSid=abc1&Status=failed&CustomField=1:BM345A-12:invoice.1:1".to_owned(),
+        ),
+    ] {
+        let signals = read(kind, &body).unwrap();
+        assert!(
+            matches!(
+                &signals[..],
+                [Signal::Message {
+                    report: Report::Failed(_),
+                    ..
+                }]
+            ),
+            "{kind:?}: {signals:?}"
+        );
+    }
+    let signals = read(None, &json!([json, {"a": 1}, null]).to_string()).unwrap();
+    assert!(
+        matches!(
+            &signals[..],
+            [
+                Signal::Message { .. },
+                Signal::Noticed(Notice::Unreadable, _),
+                Signal::Noticed(Notice::Unreadable, _)
+            ]
+        ),
+        "{signals:?}"
+    );
+    assert!(
+        read(None, form.trim_end_matches("--\r\n")).is_err(),
+        "cut off"
+    );
+}
+
+#[test]
+fn a_verification_is_answered_to_who_knows_the_token() {
+    let c = channel(&whatsapp());
+    let asked = |body: &str, token: &str| c.challenge(&sent_to_us(body.as_bytes(), token));
+    let body = r#"{"type": "verification", "challenge": "random_challenge-1"}"#;
+    assert_eq!(asked(body, TOKEN).as_deref(), Some("random_challenge-1"));
+    assert_eq!(asked(body, "other"), None);
+    for other in [
+        r#"{"type": "message_status", "challenge": "x"}"#,
+        r#"{"type": "verification"}"#,
+        r#"{"type": "verification", "challenge": "two words"}"#,
+        r#"{"type": "verification", "challenge": 7}"#,
+    ] {
+        assert_eq!(asked(other, TOKEN), None, "{other}");
+    }
+    let long = json!({"type": "verification", "challenge": "x".repeat(129)});
+    assert_eq!(asked(&long.to_string(), TOKEN), None);
+}
+
+/// "WhatsApp Webhooks" and "Receive Messages" of the newer portal, with the sample bodies.
+#[test]
+fn a_button_counts_like_the_word_typed() {
+    let data = |message: Value| json!({"type": "inbound_message", "data": {"message_sid": "inb_msg_003", "from": "+919876543210", "message": message}});
+    let event = |message: Value| {
+        let mut message = message;
+        message["from"] = json!("+919876543210");
+        json!({"event": "incoming_message", "message": message})
+    };
+    let traffic = |content: Value| json!({"whatsapp": {"messages": [{"callback_type": "incoming_message", "from": "+919876543210", "content": content}]}});
+    let button = json!({"type": "button", "button": {"text": "STOP", "payload": "p"}});
+    let payload = json!({"type": "button", "button": {"text": "No more bills", "payload": "STOP"}});
+    let reply = json!({"type": "interactive", "interactive": {"type": "button_reply", "button_reply": {"id": "stop", "title": "Leave me"}}});
+    let row = json!({"type": "interactive", "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Stop", "description": "no more"}}});
+    let flow = json!({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"name": "flow", "body": "Sent", "response_json": "{\"flow_token\":\"START\",\"wish\":\"Stop\"}"}}});
+    for message in [button, payload, reply, row, flow] {
+        for hook in [
+            data(message.clone()),
+            event(message.clone()),
+            traffic(message.clone()),
+        ] {
+            let signal = only(hook.to_string().as_bytes());
+            assert!(
+                matches!(
+                    &signal,
+                    Signal::Inbound {
+                        wish: Some(Wish::OptOut),
+                        ..
+                    }
+                ),
+                "{hook}: {signal:?}"
+            );
+        }
+    }
+    let status = json!({"type": "message_status", "data": {"message_sid": "m", "status": "failed", "custom_data": "1:INV-1:paid:1",
+        "errors": [{"code": 131_047, "title": "Re-engagement message", "detail": "More than 24 hours"}]}});
+    assert!(matches!(
+        only(status.to_string().as_bytes()),
+        Signal::Message { report: Report::Failed(f), .. } if f.remedy == Remedy::UseTemplate
+    ));
 }
 
 #[test]

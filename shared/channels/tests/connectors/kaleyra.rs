@@ -1,7 +1,7 @@
 //! Kaleyra.io: WhatsApp and SMS.
 
 use chatbill_domain::bill::Header;
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
+use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Wish};
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::message::{
@@ -855,7 +855,7 @@ fn delivery_reports_find_their_order() {
     }
     assert!(matches!(
         told(&|r| r["status"] = json!("dreaming")),
-        Signal::Ignored(_)
+        Signal::Noticed(Notice::DeliveryWord, _)
     ));
     assert!(matches!(
         told(&|r| r["tag"] = json!("x")),
@@ -869,7 +869,16 @@ fn delivery_reports_find_their_order() {
 
 #[test]
 fn failures_are_classified() {
-    for word in ["not-sent", "NOT-SENT", "failed", "Undelivered", "EXPIRED"] {
+    for word in [
+        "not-sent",
+        "NOT-SENT",
+        "failed",
+        "Undelivered",
+        "EXPIRED",
+        "Rejected",
+        "failed-expired",
+        "failed_dnd",
+    ] {
         let Signal::Message {
             report: Report::Failed(failure),
             ..
@@ -902,6 +911,173 @@ fn failures_are_classified() {
     let (_, rules) = source.split_once("const TRACES").unwrap();
     let (rules, _) = rules.split_once("];").unwrap();
     assert_eq!(rules.matches("Remedy::").count(), TRACES.len());
+}
+
+#[test]
+fn a_known_failure_code_counts_whatever_the_word() {
+    for status in ["sent", "dreaming", "delivered"] {
+        for (code, remedy) in [
+            (json!("MOB-OFF"), Remedy::Retry),
+            (json!("131026"), Remedy::GiveUp),
+            (json!(131_016), Remedy::Retry),
+        ] {
+            let signal = told(&|r| {
+                r["status"] = json!(status);
+                r["code"] = code.clone();
+            });
+            assert!(
+                matches!(&signal, Signal::Message { report: Report::Failed(f), .. } if f.remedy == remedy),
+                "{status} {code}: {signal:?}"
+            );
+        }
+    }
+    // Short numbers may be somebody else's.
+    let signal = told(&|r| {
+        r["status"] = json!("sent");
+        r["code"] = json!("1");
+    });
+    assert!(matches!(
+        signal,
+        Signal::Message {
+            report: Report::Progress(_),
+            ..
+        }
+    ));
+}
+
+/// Field report B24: values put into our text as they are.
+#[test]
+fn a_customer_s_quotes_break_nothing_and_forge_nothing() {
+    let documents = |said: &str| {
+        [
+            format!(
+                r#"{{"event": "inbound", "from": "919800000001", "type": "text", "body": "{said}", "created_at": "1780000000"}}"#
+            ),
+            format!(
+                r#"{{"event": "inbound", "from": "919800000001", "type": "text", "created_at": "1780000000", "body": "{said}"}}"#
+            ),
+        ]
+    };
+    for (said, wish) in [
+        ("the \"red\" one\nSTOP", None),
+        ("STOP", Some(Wish::OptOut)),
+        (
+            "x\", \"status\": \"failed\", \"tag\": \"1:BM345A-12:invoice.1:1",
+            None,
+        ),
+        (
+            "x\", \"event\": \"message\", \"status\": \"failed\", \"tag\": \"1:BM345A-12:invoice.1:1",
+            None,
+        ),
+        ("x\", \"from\": \"919811111111\", \"body\": \"STOP", None),
+        (
+            "x\"}{\"event\": \"payment\", \"reference_id\": \"BM345A-12\", \"status\": \"CAPTURED",
+            None,
+        ),
+    ] {
+        for document in documents(said) {
+            let mut raw = profile(&json!({}), TOKEN);
+            raw.body = document.clone().into_bytes();
+            let Signal::Inbound {
+                phone,
+                at,
+                wish: heard,
+            } = signal(raw)
+            else {
+                panic!("{document}")
+            };
+            assert_eq!(
+                (phone.e164(), at, heard),
+                (
+                    "+919800000001",
+                    Some(Millis::from_seconds(1_780_000_000)),
+                    wish
+                ),
+                "{document}"
+            );
+        }
+    }
+    // The page's own body names no event: whatever a customer puts into it, it stays a message of a customer, or nothing.
+    for said in [
+        "x\", \"event\": \"message\", \"status\": \"failed\", \"tag\": \"1:BM345A-12:invoice.1:1",
+        "x\", \"event\": \"payment\", \"status\": \"captured\", \"reference_id\": \"BM345A-12",
+    ] {
+        let document = format!(
+            r#"{{"body": "{said}", "from": "919800000001", "name": "x", "wanumber": "918045210677"}}"#
+        );
+        let mut raw = profile(&json!({}), TOKEN);
+        raw.body = document.into_bytes();
+        assert!(matches!(signal(raw), Signal::Inbound { .. }), "{said}");
+    }
+    // Nor does a body speak of another message than the address it came to.
+    let mut raw = profile(
+        &json!({"status": "delivered", "tag": "1:INV-2:paid:1"}),
+        TOKEN,
+    );
+    raw.query
+        .push(("tag".to_owned(), "1:INV-1:paid:1".to_owned()));
+    assert!(
+        matches!(signal(raw), Signal::Message { tag, .. } if tag.reference.as_str() == "INV-1")
+    );
+}
+
+#[test]
+fn reports_come_in_every_envelope() {
+    let body = report();
+    let form = "--b1\r\nContent-Disposition: form-data; name=\"status\"\r\n\r\ndelivered\r\n--b1\r\nContent-Disposition: form-data; name=\"tag\"\r\n\r\n1:INV-1:paid:1\r\n--b1--\r\n";
+    let mut raw = profile(&body, TOKEN);
+    raw.headers.retain(|(name, _)| name != "content-type");
+    raw.headers.push((
+        "content-type".to_owned(),
+        "multipart/form-data; boundary=b1".to_owned(),
+    ));
+    raw.body = form.as_bytes().to_vec();
+    assert!(matches!(signal(raw), Signal::Message { .. }));
+    let c = channel(&whatsapp());
+    let list = profile(&json!([body, {}, body]), TOKEN);
+    let heard = c.read(&c.verify(list).unwrap()).unwrap();
+    assert!(
+        matches!(
+            &heard[..],
+            [
+                Signal::Message { .. },
+                Signal::Noticed(Notice::Unreadable, _),
+                Signal::Message { .. }
+            ]
+        ),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn a_button_counts_like_the_word_typed() {
+    let hook = |more: Value| {
+        let mut hook =
+            json!({"event": "inbound", "from": "919876543210", "type": "button", "body": ""});
+        hook.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        hook
+    };
+    for more in [
+        json!({"body": "STOP"}),
+        json!({"custom_response": "STOP"}),
+        json!({"message": "{\"button\":{\"text\":\"No\",\"payload\":\"STOP\"}}"}),
+        json!({"message": {"type": "interactive", "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Stop"}}}}),
+        json!({"body": "{\"interactive\":{\"button_reply\":{\"id\":\"1\",\"title\":\"Stop\"}}}"}),
+    ] {
+        let seen = signal(profile(&hook(more.clone()), TOKEN));
+        assert!(
+            matches!(
+                seen,
+                Signal::Inbound {
+                    wish: Some(Wish::OptOut),
+                    ..
+                }
+            ),
+            "{more}: {seen:?}"
+        );
+    }
 }
 
 const TRACES: &[(&str, Remedy)] = &[
@@ -950,6 +1126,15 @@ fn a_customer_who_writes_is_heard() {
                 assert_eq!((phone.e164(), w), ("+919876543210", wish));
                 assert_eq!(time, at.map(Millis::from_seconds), "{created}");
             }
+        }
+        // Field report B09: Indian networks leave the country's code out.
+        for from in ["09876543210", "9876543210", "+919876543210"] {
+            let mut hook = hook.clone();
+            hook["from"] = json!(from);
+            assert!(
+                matches!(signal(profile(&hook, TOKEN)), Signal::Inbound { phone, .. } if phone.e164() == "+919876543210"),
+                "{from}"
+            );
         }
         for from in ["", "IN.1", "nobody"] {
             let mut hook = hook.clone();

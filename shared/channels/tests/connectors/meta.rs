@@ -1,7 +1,7 @@
 //! Meta's WhatsApp Cloud API.
 
 use chatbill_domain::bill::Header;
-use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Wish};
+use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Wish};
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
@@ -489,16 +489,22 @@ const CODES: &[(i64, Remedy)] = &[
     (131_026, Remedy::GiveUp),
     (131_030, Remedy::Alert),
     (131_031, Remedy::Alert),
+    (131_037, Remedy::Alert),
     (131_042, Remedy::Alert),
     (131_044, Remedy::Alert),
+    (131_045, Remedy::Alert),
     (131_047, Remedy::UseTemplate),
     (131_048, Remedy::GiveUp),
     (131_049, Remedy::GiveUp),
     (131_050, Remedy::GiveUp),
     (131_051, Remedy::GiveUp),
+    (131_052, Remedy::GiveUp),
     (131_053, Remedy::RetryOnce),
+    (131_055, Remedy::GiveUp),
     (131_056, Remedy::RetryPair),
     (131_057, Remedy::RetryAfter(60)),
+    (131_060, Remedy::GiveUp),
+    (131_062, Remedy::GiveUp),
     (131_064, Remedy::GiveUp),
     (132_000, Remedy::Alert),
     (132_001, Remedy::Alert),
@@ -508,10 +514,24 @@ const CODES: &[(i64, Remedy)] = &[
     (132_012, Remedy::Alert),
     (132_015, Remedy::Alert),
     (132_016, Remedy::Alert),
+    (132_018, Remedy::GiveUp),
+    (132_068, Remedy::Alert),
+    (132_069, Remedy::Alert),
+    (133_000, Remedy::Alert),
+    (133_004, Remedy::Retry),
+    (133_005, Remedy::Alert),
+    (133_006, Remedy::Alert),
+    (133_008, Remedy::Alert),
+    (133_009, Remedy::Alert),
     (133_010, Remedy::Alert),
+    (133_015, Remedy::Alert),
     (133_016, Remedy::Alert),
     (134_011, Remedy::Alert),
+    (134_100, Remedy::Alert),
+    (134_101, Remedy::Retry),
+    (134_102, Remedy::Alert),
     (135_000, Remedy::RetryOnce),
+    (2_494_100, Remedy::RetryAfter(60)),
 ];
 
 #[test]
@@ -760,7 +780,7 @@ fn delivery_reports_find_their_order() {
         assert_eq!(*report, Report::Progress(progress));
     }
     assert!(
-        matches!(&read[3], Signal::Ignored(text) if !text.contains("wamid")),
+        matches!(&read[3], Signal::Noticed(Notice::DeliveryWord, text) if !text.contains("wamid")),
         "the customer's number is written into a message's id"
     );
 }
@@ -783,6 +803,26 @@ fn a_failure_reported_later_is_classified_too() {
         (failure.remedy, failure.code.as_str()),
         (Remedy::UseTemplate, "131047")
     );
+    // Whatever the word, a known code is a failure; an unknown one with a word nobody knows is only counted.
+    for (word, code, is_failure) in [
+        ("undelivered", 131_026, true),
+        ("sent", 131_047, true),
+        ("paused", 132_015, true),
+        ("paused", 999_999, false),
+    ] {
+        let status = json!([{"id": "w", "status": word, "biz_opaque_callback_data": "1:INV-1:paid:1", "errors": [{"code": code}]}]);
+        let signal = signals(&statuses(status)).pop().unwrap();
+        match signal {
+            Signal::Message {
+                report: Report::Failed(f),
+                ..
+            } => {
+                assert!(is_failure && f.code == code.to_string(), "{word} {code}");
+            }
+            Signal::Noticed(Notice::DeliveryWord, _) => assert!(!is_failure, "{word} {code}"),
+            other => panic!("{other:?}"),
+        }
+    }
     assert_eq!(
         failure.detail,
         "More than 24 hours have passed since the recipient last replied"
@@ -830,12 +870,10 @@ fn one_bad_item_does_not_hide_its_neighbours() {
     let read = signals(&hook);
     assert_eq!(read.len(), 4 + 8);
     assert!(matches!(read.last(), Some(Signal::Payment { .. })));
-    assert!(
-        read.iter()
-            .rev()
-            .skip(1)
-            .all(|s| matches!(s, Signal::Ignored(_)))
-    );
+    assert!(read.iter().rev().skip(1).all(|s| matches!(
+        s,
+        Signal::Ignored(_) | Signal::Noticed(Notice::Unreadable, _)
+    )));
     assert!(!format!("{read:?}").contains("9876543210") && !format!("{read:?}").contains("hello"));
 }
 
@@ -1384,6 +1422,23 @@ fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
             json!({"type": "interactive", "interactive": {"type": "list_reply", "list_reply": {"id": "1", "title": "Opt out"}}}),
             Some(Wish::OptOut),
         ),
+        (
+            json!({"type": "button", "button": {"text": "No more bills", "payload": "STOP"}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "interactive", "interactive": {"type": "button_reply", "button_reply": {"id": "stop", "title": "Leave me alone"}}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"name": "flow", "body": "Sent",
+                "response_json": "{\"flow_token\":\"start\",\"bills\":\"Stop\",\"why\":\"too many \\ud83c\"}"}}}),
+            Some(Wish::OptOut),
+        ),
+        (
+            json!({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {"response_json": "{\"a\":\"stop\",\"b\":\"start\"}"}}}),
+            None,
+        ),
         (json!({"type": "image", "image": {"id": "1"}}), None),
         (json!({"type": "unsupported"}), None),
         (json!({}), None),
@@ -1400,6 +1455,18 @@ fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
                 expected
             ),
             "{message}"
+        );
+    }
+}
+
+/// Field report B09: a number without its country's code is an Indian one.
+#[test]
+fn a_number_without_its_country_is_indian() {
+    for from in ["09876543210", "9876543210", "+919876543210", "919876543210"] {
+        let message = json!({"from": from, "timestamp": "1749416383", "type": "text", "text": {"body": "stop"}});
+        assert!(
+            matches!(wrote(message), Signal::Inbound { phone, .. } if phone.e164() == "+919876543210"),
+            "{from}"
         );
     }
 }
@@ -1505,7 +1572,7 @@ fn refunds_of_a_reported_payment_are_hints() {
                 assert_eq!(reference.as_str(), "INV-1");
                 Some(report)
             }
-            Signal::Ignored(_) => None,
+            Signal::Noticed(Notice::Unreadable, _) => None,
             other => panic!("{other:?}"),
         })
         .collect();

@@ -3,7 +3,7 @@
 //!
 //! Round trips per signal: store, queue (only when a message follows); a hint asks the holder of the money in between.
 
-use crate::connector::{Channel, Gateway, Signal, Trust, Wish};
+use crate::connector::{Channel, Gateway, Notice, Signal, Trust, Wish};
 use crate::event::{Event, Once, Recorded};
 use crate::flows::{lookup_request, queue_owed, refund, report_given_up, report_new_holds};
 use crate::http::{CallError, converse};
@@ -96,6 +96,10 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
                 order.tenant_id = %tenant,
                 "not ours: {what}"
             );
+            Ok(())
+        }
+        Signal::Noticed(notice, what) => {
+            count(tenant, source, notice, &what);
             Ok(())
         }
         Signal::Payment {
@@ -196,6 +200,24 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
             inbound(deps.store, &contact, at, wish).await
         }
         Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
+    }
+}
+
+/// Says what cannot be acted on in a way that can be counted.
+fn count(tenant: &TenantId, source: &str, notice: Notice, what: &str) {
+    match notice {
+        Notice::DeliveryWord => tracing::warn!(
+            event = "delivery_word_unknown",
+            webhook.source = source,
+            tenant_id = %tenant,
+            "a delivery report says what nobody here understands: {what}"
+        ),
+        Notice::Unreadable => tracing::error!(
+            event = "webhook_unreadable",
+            webhook.source = source,
+            tenant_id = %tenant,
+            "a part of a webhook cannot be read: {what}"
+        ),
     }
 }
 
