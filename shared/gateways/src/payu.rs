@@ -128,10 +128,19 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 "must consist of letters and digits",
             );
         }
-        Some((key?, salts?, client_id?, client_secret?, merchant_id?, callback_token?))
+        Some((
+            key?,
+            salts?,
+            client_id?,
+            client_secret?,
+            merchant_id?,
+            callback_token?,
+        ))
     });
     match read {
-        Ok((key, salts, client_id, client_secret, merchant_id, callback_token)) if faults.is_empty() => {
+        Ok((key, salts, client_id, client_secret, merchant_id, callback_token))
+            if faults.is_empty() =>
+        {
             Ok(Box::new(Payu {
                 base_url: account.base_url.clone(),
                 key,

@@ -643,7 +643,9 @@ impl Razorpay {
                 Ok(Search::Ours(started)) => return Some(Step::done(started)),
                 Ok(Search::Others) => return None,
                 Ok(Search::Nothing) if taken => {
-                    return Some(unknown("the reference is taken, but no link of it is shown"));
+                    return Some(unknown(
+                        "the reference is taken, but no link of it is shown",
+                    ));
                 }
                 Ok(Search::Nothing) => {}
                 Err(error) => return Some(after_doubt(error, &doubt)),
@@ -1089,8 +1091,7 @@ fn created(answer: &Answer, name: &str, request: &PaymentRequest) -> Creation {
     };
     if reply.ok() {
         let link = reply.json().as_ref().and_then(Link::read);
-        let fits =
-            |link: &Link| link.is_of(name) && link.amount == Some(request.amount.get());
+        let fits = |link: &Link| link.is_of(name) && link.amount == Some(request.amount.get());
         return match link.filter(fits).and_then(|link| link.started(request)) {
             Some(started) => Creation::Done(started),
             None => Creation::Unclear("the new link could not be read".to_owned()),
@@ -1303,15 +1304,14 @@ fn refunded(answer: &Answer, request: &RefundRequest) -> Refunding {
 /// Merchants report two answers for a balance that does not cover the refund: "Your account does not have enough balance to carry out
 /// the refund operation.", and now and then no more than "invalid request sent". Both worked a day later.
 fn not_now(reply: &HttpReply, reason: &str) -> Option<Obstacle> {
-    let error = reply.json().and_then(|mut body| body.get_mut("error").map(Value::take));
+    let error = reply
+        .json()
+        .and_then(|mut body| body.get_mut("error").map(Value::take));
     let told = |name: &str| error.as_ref().and_then(|error| text(error, name));
     let by_reason = || told("reason").as_deref().and_then(Obstacle::told_by);
     // With a field or a reason of its own it says which part of the request is invalid.
     let says_nothing = || {
-        let bare = reason
-            .trim_end_matches('.')
-            .trim()
-            .to_ascii_lowercase();
+        let bare = reason.trim_end_matches('.').trim().to_ascii_lowercase();
         matches!(bare.as_str(), "invalid request" | "invalid request sent")
             && told("field").is_none()
     };
