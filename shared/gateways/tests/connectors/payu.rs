@@ -1647,7 +1647,7 @@ fn is_hint(signal: &Signal) -> bool {
     match signal {
         Signal::Payment { trust, .. } | Signal::Refund { trust, .. } => *trust == Trust::Hint,
         Signal::Ignored(_) => true,
-        Signal::Foreign(_) => true,
+        Signal::Foreign(_) | Signal::Noticed(..) => true,
         Signal::LinkClosed { .. } | Signal::Inbound { .. } | Signal::Message { .. } => false,
     }
 }
