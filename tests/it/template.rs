@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chatbill_domain::delivery::SCHEDULE;
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
@@ -291,6 +292,93 @@ fn the_routes_are_those_of_the_design_and_only_webhooks_and_receipts_need_no_key
 }
 
 #[test]
+fn no_group_of_functions_can_starve_another() {
+    let template = Template::read();
+    let groups = [
+        ("Till", &["change", "create-invoice", "refund"][..]),
+        ("Read", &["order", "report"][..]),
+        ("Webhook", &["pg-webhook"][..]),
+        ("Receipt", &["receipt"][..]),
+    ];
+    let mut reserved = BTreeSet::new();
+    for (group, functions) in groups {
+        let parameter = format!("{group}Concurrency");
+        // AWS refuses any reservation in a small account.
+        assert_eq!(
+            template.0["Parameters"][&parameter]["Default"], 0,
+            "{group}"
+        );
+        let wanted = json!({"!If": [format!("Has{parameter}"), {"!Ref": parameter}, {"!Ref": "AWS::NoValue"}]});
+        for function in functions {
+            let all = template.functions();
+            let (_, properties) = &all[*function];
+            assert_eq!(
+                properties["ReservedConcurrentExecutions"], wanted,
+                "{function}"
+            );
+            reserved.insert((*function).to_owned());
+        }
+    }
+    // Everything that answers the API is in a group; the others have bounds of their own.
+    let answering = template
+        .functions()
+        .into_iter()
+        .filter(|(_, (_, function))| {
+            let events = function["Events"].as_object().unwrap();
+            events.values().any(|event| event["Type"] == "Api")
+        });
+    assert_eq!(reserved, answering.map(|(name, _)| name).collect());
+    let send = template.0["Parameters"]["SendConcurrency"]["Default"].as_i64();
+    assert!(send.unwrap() < 10, "a small account has 10 in all");
+    let limit = |name: &str| template.0["Parameters"][name]["Default"].as_i64().unwrap();
+    assert_eq!((limit("KeyRateLimit"), limit("KeyBurstLimit")), (5, 10));
+    assert_eq!((limit("ApiRateLimit"), limit("ApiBurstLimit")), (200, 200));
+    for resource in ["Waf", "WafAssociation"] {
+        assert_eq!(template.0["Resources"][resource]["Condition"], "HasWaf");
+    }
+    assert_eq!(limit("WafRateLimit"), 0);
+}
+
+#[test]
+fn a_run_of_reconcile_is_over_before_the_next_begins() {
+    let template = Template::read();
+    let all = template.functions();
+    let (_, reconcile) = &all["reconcile"];
+    let handler = source("functions/reconcile/src/handler.rs");
+    let margin = between(&handler, "const MARGIN: i64 = ", ";")[0];
+    let lease = reconcile["Timeout"].as_i64().unwrap() + margin.parse::<i64>().unwrap();
+    assert!(lease < 300, "{lease}");
+    let schedule = &reconcile["Events"]["Every5Minutes"]["Properties"];
+    assert_eq!(schedule["Schedule"], "rate(5 minutes)");
+    assert_eq!(schedule["RetryPolicy"]["MaximumRetryAttempts"], 0);
+    assert_eq!(reconcile["EventInvokeConfig"]["MaximumRetryAttempts"], 0);
+}
+
+#[test]
+fn no_alarm_rings_for_what_is_planned() {
+    let template = Template::read();
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    // A message may be on its way for the whole schedule, each wait a fifth longer by chance.
+    let planned = SCHEDULE.iter().map(|wait| i64::from(*wait)).sum::<i64>() * 6 / 5;
+    assert!(planned > 20 * 3600, "{planned}");
+    let oldest = template.0["Parameters"]["OldestMessageAlarmSeconds"]["Default"].as_i64();
+    assert!(oldest.unwrap() > planned, "{planned}");
+    // One message that is given up is news for nobody; a share is.
+    let given_up = alarms["MessageGivenUpAlarm"];
+    assert_eq!(given_up["Statistic"], "Average");
+    assert!(given_up["DatapointsToAlarm"].as_i64().unwrap() > 1);
+    // Silence is what this one is about.
+    assert_eq!(
+        alarms["ReconcileMissingAlarm"]["TreatMissingData"],
+        "breaching"
+    );
+    for (name, alarm) in alarms {
+        let silent = alarm["TreatMissingData"] == "notBreaching";
+        assert_eq!(silent, name != "ReconcileMissingAlarm", "{name}");
+    }
+}
+
+#[test]
 fn table_and_index_have_the_keys_the_store_writes() {
     let template = Template::read();
     let table = template.resources("AWS::DynamoDB::Table")["Orders"];
@@ -413,6 +501,10 @@ fn what_an_alarm_should_know_of_is_counted_in_the_log_of_every_function_that_can
         ("PgWebhookLogs", "order_held"),
         ("ReconcileLogs", "order_held"),
         ("SendStatusLogs", "message_given_up"),
+        ("SendStatusLogs", "message_sent"),
+        ("ReconcileLogs", "message_overdue"),
+        ("ReconcileLogs", "reconciled"),
+        ("ReconcileLogs", "reconcile_unfinished"),
         ("PgWebhookLogs", "message_given_up"),
         ("RefundLogs", "refund_not_now"),
         ("ReconcileLogs", "refund_not_now"),

@@ -118,6 +118,11 @@ fn sam_deploy(procs: &Procs, aws: &Aws) -> Result<()> {
         "--parameter-overrides",
         &stage,
         &architecture,
+        // Tests are in more of a hurry than tills.
+        "KeyRateLimit=50",
+        "KeyBurstLimit=100",
+        "ApiRateLimit=2000",
+        "ApiBurstLimit=2000",
     ]);
     procs.run_logged("sam deploy", aws.aim(&mut sam), &log)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chatbill_runtime::boot;
 use chatbill_runtime::http_client::HttpClient;
 use chatbill_runtime::settings::{Need, Settings};
-use chatbill_runtime::system::SystemClock;
+use chatbill_runtime::system::{SystemClock, SystemRandom};
 use chatbill_store::{DynamoOrders, SqsQueue, SsmTenants};
 use handler::{Ports, handle};
 
@@ -34,6 +34,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         ),
         http: HttpClient::new(Duration::from_secs(10))?,
         clock: SystemClock,
+        random: SystemRandom,
     };
     boot::run_schedule(|deadline| handle(&ports, deadline)).await
 }

@@ -199,6 +199,25 @@ pub trait Links: Sync {
     ) -> impl Future<Output = Result<Option<OrderKey>, StoreError>> + Send;
 }
 
+/// What one holder has at a time, across all environments.
+pub trait Leases: Sync {
+    /// Takes the lease `name` until `until`, if nobody else has it still. Taking what one has already lengthens it. (UpdateItem)
+    fn take(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Millis,
+        until: Millis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Gives it back, unless somebody else has taken it since. (UpdateItem)
+    fn give_back(
+        &self,
+        name: &str,
+        holder: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
 /// The due index is spread over this many partitions.
 pub const DUE_SHARDS: u8 = 8;
 

@@ -44,7 +44,7 @@ impl OptOuts {
     }
 }
 
-fn key(hash: String, range: String) -> Item {
+pub(crate) fn key(hash: String, range: String) -> Item {
     HashMap::from([
         ("reference_id".to_owned(), text(hash)),
         ("record".to_owned(), text(range)),

@@ -6,6 +6,7 @@ mod contacts;
 mod days;
 mod failure;
 mod item;
+mod leases;
 mod names;
 mod orders;
 mod queue;

@@ -14,8 +14,8 @@ use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::order::{Draft, Order, PaymentStatus};
 use chatbill_domain::payment::AttemptStatus;
 use chatbill_domain::ports::{
-    Append, Appended, Contact, Contacts, Created, DAY_SHARDS, DayIndex, Due, Links, OrderStore,
-    due_shard,
+    Append, Appended, Contact, Contacts, Created, DAY_SHARDS, DayIndex, Due, Leases, Links,
+    OrderStore, due_shard,
 };
 use chatbill_domain::time::{Day, Millis};
 use chatbill_domain::token::ShortCode;
@@ -101,6 +101,54 @@ pub async fn order_store<S: OrderStore>(store: &S) {
     an_alias_is_nobody_else_s(store, &run).await;
     due_orders_are_found_in_their_shard(store, &run).await;
     any_text_and_a_large_bill_come_back(store, &run).await;
+}
+
+/// Runs the suite for leases.
+pub async fn leases<S: Leases>(store: &S) {
+    let run = Run::new();
+    let name = format!("lease-{}", run.0);
+    let (now, until) = (NOW, NOW.plus_seconds(275));
+    assert!(store.take(&name, "a", now, until).await.unwrap());
+    // Nobody else has it meanwhile; its holder may go on.
+    assert!(!store.take(&name, "b", now, until).await.unwrap());
+    let later = until.plus_seconds(-1);
+    assert!(
+        !store
+            .take(&name, "b", later, later.plus_seconds(275))
+            .await
+            .unwrap()
+    );
+    assert!(store.take(&name, "a", now, until).await.unwrap());
+    // Another one is another one.
+    let other = format!("{name}-2");
+    assert!(store.take(&other, "b", now, until).await.unwrap());
+    // Given back by somebody who does not have it, it stays; by its holder, it is free at once.
+    store.give_back(&name, "b").await.unwrap();
+    assert!(!store.take(&name, "b", now, until).await.unwrap());
+    store.give_back(&name, "a").await.unwrap();
+    assert!(store.take(&name, "b", now, until).await.unwrap());
+    // After a crash nobody gives it back: its time ends. The one that crashed after all, late, ends nothing.
+    assert!(
+        store
+            .take(&name, "c", until, until.plus_seconds(275))
+            .await
+            .unwrap()
+    );
+    store.give_back(&name, "b").await.unwrap();
+    assert!(
+        !store
+            .take(&name, "b", until, until.plus_seconds(275))
+            .await
+            .unwrap()
+    );
+    // One of many at once.
+    let race = format!("{name}-3");
+    let holders = ["a", "b", "c", "d"];
+    let mut won = 0;
+    for holder in holders {
+        won += u32::from(store.take(&race, holder, now, until).await.unwrap());
+    }
+    assert_eq!(won, 1);
 }
 
 /// Runs the suite for the books.

@@ -11,7 +11,7 @@ use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{
     Append, Appended, Clock, Contact, Contacts, Created, DayIndex, DayPage, DeadLetters,
-    DeliverTask, Due, HttpSend, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random,
+    DeliverTask, Due, HttpSend, Leases, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random,
     Settings, SettingsError, StoreError, TenantError, Tenants, Visibility, day_partition,
     day_partition_of, due_shard,
 };
@@ -134,6 +134,7 @@ struct Table {
     windows: BTreeMap<Contact, Millis>,
     wishes: BTreeMap<Contact, (Millis, Wish)>,
     links: BTreeMap<ShortCode, OrderKey>,
+    leases: BTreeMap<String, (String, Millis)>,
     writes: Vec<Write>,
 }
 
@@ -366,6 +367,36 @@ impl Links for MemoryOrders {
 
     async fn follow(&self, code: &ShortCode) -> Result<Option<OrderKey>, StoreError> {
         self.aside("follow", |table| table.links.get(code).cloned())
+    }
+}
+
+impl Leases for MemoryOrders {
+    async fn take(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, StoreError> {
+        self.aside("take", |table| {
+            let free = table
+                .leases
+                .get(name)
+                .is_none_or(|(other, end)| other == holder || *end <= now);
+            if free {
+                let lease = (holder.to_owned(), until);
+                table.leases.insert(name.to_owned(), lease);
+            }
+            free
+        })
+    }
+
+    async fn give_back(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        self.aside("give_back", |table| {
+            table
+                .leases
+                .retain(|lease, (other, _)| lease != name || other != holder);
+        })
     }
 }
 
@@ -1030,6 +1061,7 @@ mod tests {
         crate::conformance::order_store(&MemoryOrders::new()).await;
         crate::conformance::contacts_and_links(&MemoryOrders::new()).await;
         crate::conformance::day_index(&MemoryOrders::new()).await;
+        crate::conformance::leases(&MemoryOrders::new()).await;
     }
 
     #[tokio::test]

@@ -9,8 +9,9 @@ use chatbill_testkit::builders::{bill, captured, draft, key, report};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
-    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, reply,
+    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, SeededRandom, reply,
 };
+use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, bill_sent, razorpay_link, razorpay_links, started};
 
 use super::*;
@@ -19,7 +20,8 @@ const FUNCTION: &str = "reconcile";
 const FETCH: &str = "razorpay.fetch_link";
 const REFUNDS: &str = "razorpay.list_refunds";
 
-type InMemory = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock>;
+type InMemory =
+    Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock, SeededRandom>;
 
 fn ports(world: &World) -> InMemory {
     Ports {
@@ -28,6 +30,7 @@ fn ports(world: &World) -> InMemory {
         tenants: world.tenants.clone(),
         http: world.http.clone(),
         clock: world.clock.clone(),
+        random: SeededRandom::new(7),
     }
 }
 
@@ -88,7 +91,15 @@ async fn a_payment_whose_webhook_never_came_is_found_and_its_message_queued() {
 async fn with_nothing_due_a_run_is_one_query_for_each_shard() {
     let world = World::new();
     run(&world).await;
-    assert_eq!(world.network.round_trips(), ["store.due"; 8]);
+    let trips = world.network.round_trips();
+    let [take, looks @ .., give_back] = trips.as_slice() else {
+        panic!("{trips:?}")
+    };
+    assert_eq!(
+        (take.as_str(), give_back.as_str()),
+        ("store.take", "store.give_back")
+    );
+    assert_eq!(looks, ["store.due"; 8]);
 }
 
 #[tokio::test]
@@ -305,4 +316,58 @@ async fn a_held_order_is_mentioned_each_day_until_it_is_settled() {
     };
     world.happen(&key("acme", "BM345A-12"), decision).await;
     assert_eq!(reminders(world).await, 0);
+}
+
+/// Whether a run was let in.
+async fn let_in(world: &World) -> bool {
+    run(world).await.get("skipped").is_none()
+}
+
+#[tokio::test]
+async fn two_runs_never_overlap() {
+    let world = World::new();
+    let (now, clock) = (world.clock.now(), &world.clock);
+    // Another environment is at it and has 270 seconds.
+    let end = now.plus_seconds(270 + MARGIN);
+    assert!(world.store.take(LEASE, "other", now, end).await.unwrap());
+    world.network.reset();
+    let (logs, _guard) = Logs::capture();
+    assert_eq!(run(&world).await, json!({"skipped": true}));
+    assert_eq!(world.network.round_trips(), ["store.take"]);
+    assert_eq!(logs.count("reconciled"), 0);
+    // It ends: the next one is let in, and the one after that.
+    world.store.give_back(LEASE, "other").await.unwrap();
+    assert!(let_in(&world).await && let_in(&world).await);
+    assert_eq!(logs.count("reconciled"), 2);
+    // It dies: the schedule's next run takes over.
+    assert!(world.store.take(LEASE, "dead", now, end).await.unwrap());
+    clock.advance(299);
+    assert!(let_in(&world).await);
+}
+
+#[tokio::test]
+async fn a_run_that_fails_leaves_the_lease_to_the_next() {
+    let world = World::new();
+    world.network.break_at(1, Break::Request);
+    let deadline = world.clock.now().plus_seconds(270).get();
+    let failed = handle(&ports(&world), u64::try_from(deadline).unwrap()).await;
+    assert!(failed.is_err());
+    let other = world.clock.now();
+    let free = world
+        .store
+        .take(LEASE, "other", other, other.plus_seconds(1));
+    assert!(free.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_message_beyond_its_planned_time_is_told_of() {
+    let world = World::new();
+    world.order(vec![started()]).await;
+    world.clock.advance(3600);
+    world
+        .http
+        .always(FETCH, reply(200, &razorpay_link("BM345A-12", "created")));
+    let (logs, _guard) = Logs::capture();
+    run(&world).await;
+    assert_eq!(logs.count("message_overdue"), 1, "{:?}", logs.lines());
 }

@@ -551,7 +551,7 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
     let (event, verdict) = match result {
         Ok((id, segments)) => {
             tracing::info!(
-                order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
+                event = "message_sent", order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
                 message.key = %key, delivery.attempt = number, channel.name = channel.name(), "sent"
             );
             (

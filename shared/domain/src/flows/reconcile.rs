@@ -325,6 +325,13 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
                 order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
                 message.key = %message.key, "a try to send was never finished"
             );
+        } else {
+            // Once is a crash or a burst; an alarm waits for more.
+            tracing::warn!(
+                event = "message_overdue",
+                order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
+                message.key = %message.key, "a message waits longer than planned and is queued again"
+            );
         }
         if let Err(error) = deps.queue.send(&task(&order.key, message)).await {
             result = Err(CheckError::Vendor(error.to_string()));
