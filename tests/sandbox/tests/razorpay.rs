@@ -708,6 +708,65 @@ async fn an_attempt_that_failed_may_succeed_days_later() {
 }
 
 #[tokio::test]
+async fn fees_and_offers_change_the_payment_and_not_the_link() {
+    for (account, amount, back) in [
+        (json!({"fee_bearer": "customer"}), 101_180, 100_000),
+        (
+            json!({"offer": {"id": "offer_1", "amount": 5_000}}),
+            95_000,
+            95_000,
+        ),
+    ] {
+        let bench = Bench::start().await;
+        let has_fee = account["fee_bearer"] == "customer";
+        bench.register(account, json!({})).await;
+        let body = json!({"amount": 100_000, "currency": "INR", "reference_id": "INV-1"});
+        let (_, link) = bench.razorpay("POST", LINKS, Some(body)).await;
+        let request = json!({"link": link["id"]});
+        let paid = bench.control("customer/pay", request).await;
+        let id = paid["payment_id"].as_str().unwrap();
+        let (_, payment) = bench
+            .razorpay("GET", &format!("/v1/payments/{id}"), None)
+            .await;
+        assert_eq!(payment["amount"], amount);
+        if has_fee {
+            assert_eq!(payment["fee_bearer"], "customer");
+            assert_eq!(payment["fee"], amount - 100_000);
+        } else {
+            assert_eq!(payment["offer_id"], "offer_1");
+        }
+        let path = format!("{LINKS}/{}", link["id"].as_str().unwrap());
+        let (_, link) = bench.razorpay("GET", &path, None).await;
+        assert_eq!(
+            (&link["status"], &link["amount_paid"]),
+            (&json!("paid"), &json!(100_000))
+        );
+        for (wanted, status) in [(back + 1, 400), (back, 200)] {
+            let path = format!("/v1/payments/{id}/refund");
+            let body = json!({"amount": wanted});
+            let (got, answer) = bench.razorpay("POST", &path, Some(body)).await;
+            assert_eq!(got, status, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_authorised_payment_can_be_voided() {
+    let bench = Bench::start().await;
+    let link = bench.link("INV-1").await;
+    let request = json!({"link": link["id"], "authorize_only": true});
+    let authorized = bench.control("customer/pay", request).await;
+    let request = json!({"link": link["id"], "payment_id": authorized["payment_id"]});
+    let failed = bench.control("customer/fail", request).await;
+    assert_eq!(failed["payment_id"], authorized["payment_id"]);
+    bench.settle().await;
+    assert_eq!(
+        bench.receiver.events(),
+        ["payment.authorized", "payment.failed"]
+    );
+}
+
+#[tokio::test]
 async fn what_nobody_captures_goes_back_by_itself() {
     let bench = Bench::start().await;
     let authorized = |reference: &'static str| {

@@ -143,15 +143,16 @@ pub(crate) fn acknowledged(state: &mut State, hook: &Hook) {
                 .iter()
                 .find(|(k, _)| k.reference.as_str() == reference.as_str())
                 .map(|(_, item)| item);
-            let wanted = if *status == "captured" {
+            // A hint is answered by what the gateway says by then: another attempt's end is as good as the one that was hinted.
+            let least = if *status == "captured" {
                 AttemptStatus::Captured
             } else {
-                AttemptStatus::Failed
+                AttemptStatus::Authorized
             };
             item.is_some_and(|item| {
                 item.events.iter().any(|r| {
                     matches!(&r.event, Event::Payment(report)
-                        if report.payment_id == *payment && report.status >= wanted && report.amount.get() == *amount)
+                        if report.payment_id == *payment && report.status >= least && report.amount.get() == *amount)
                 })
             })
         }

@@ -9,6 +9,7 @@ use crate::ids::OrderKey;
 use crate::message::{Progress, Report};
 use crate::money::{Money, Paise};
 use crate::order::{Message, Order};
+use crate::payment::PaymentReport;
 use crate::ports::{Clock, OrderStore, StoreError};
 use crate::refund::Refund;
 
@@ -180,18 +181,36 @@ fn attempts(order: &Order) -> Value {
         .values()
         .map(|attempt| {
             let r = &attempt.report;
-            json!({
-                "payment_id": r.payment_id,
-                "status": serde_json::to_value(r.status).unwrap_or_default(),
-                "amount": Money::from(r.amount),
-                "fee": r.fee.map(Money::from),
-                "offer": r.offer.map(Money::from),
-                "method": r.method,
-                "error": r.error,
-                "at": r.at.unwrap_or(attempt.seen_at).rfc3339(),
-            })
+            with_reasons(
+                json!({
+                    "payment_id": r.payment_id,
+                    "status": serde_json::to_value(r.status).unwrap_or_default(),
+                    "amount": Money::from(r.amount),
+                    "method": r.method,
+                    "error": r.error,
+                    "at": r.at.unwrap_or(attempt.seen_at).rfc3339(),
+                }),
+                r,
+            )
         })
         .collect()
+}
+
+/// Why a payment's amount is another than the bill's, where the gateway says so.
+fn with_reasons(mut shown: Value, report: &PaymentReport) -> Value {
+    let reasons = [
+        ("paid_in_full", report.paid_in_full),
+        ("fee", report.fee),
+        ("offer", report.offer),
+    ];
+    if let Some(fields) = shown.as_object_mut() {
+        for (name, amount) in reasons {
+            if let Some(amount) = amount {
+                fields.insert(name.to_owned(), json!(Money::from(amount)));
+            }
+        }
+    }
+    shown
 }
 
 fn message(m: &Message) -> Value {
@@ -234,18 +253,18 @@ fn entry(event: &Event) -> Value {
         Event::StartRefused { code, detail } => {
             json!({"event": "payment_refused", "code": code, "detail": detail})
         }
-        Event::Payment(r) => json!({
-            "event": "payment",
-            "status": serde_json::to_value(r.status).unwrap_or_default(),
-            "payment_id": r.payment_id,
-            "amount": Money::from(r.amount),
-            "paid_in_full": r.paid_in_full.map(Money::from),
-            "fee": r.fee.map(Money::from),
-            "offer": r.offer.map(Money::from),
-            "currency": r.currency,
-            "method": r.method,
-            "error": r.error,
-        }),
+        Event::Payment(r) => with_reasons(
+            json!({
+                "event": "payment",
+                "status": serde_json::to_value(r.status).unwrap_or_default(),
+                "payment_id": r.payment_id,
+                "amount": Money::from(r.amount),
+                "currency": r.currency,
+                "method": r.method,
+                "error": r.error,
+            }),
+            r,
+        ),
         Event::Hint { payment_id } => {
             json!({"event": "payment_hinted", "payment_id": payment_id})
         }
