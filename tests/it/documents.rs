@@ -149,6 +149,7 @@ fn every_error_code_of_the_api_is_documented() {
     for (_, code) in sources() {
         for (call, index) in [
             ("ApiError::bad_request(", 0),
+            ("ApiError::bad_fields(", 0),
             ("ApiError::conflict(", 0),
             ("ApiError::unavailable(", 0),
             ("Self::unavailable(", 0),

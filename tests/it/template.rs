@@ -291,6 +291,83 @@ fn the_routes_are_those_of_the_design_and_only_webhooks_and_receipts_need_no_key
     assert_eq!(routes, wanted.into_iter().map(str::to_owned).collect());
 }
 
+/// "Send it again" after a refund or a bill without a name would pay twice, so no answer of the edge says so, nor hints at it.
+#[test]
+fn no_answer_of_the_edge_invites_to_pay_twice() {
+    let template = Template::read();
+    let api = template.resources("AWS::Serverless::Api")["Api"];
+    let responses = api["GatewayResponses"].as_object().unwrap();
+    let mut unsure = BTreeSet::new();
+    for (name, response) in responses {
+        let status: u16 = response["StatusCode"].as_str().unwrap().parse().unwrap();
+        let body = response["ResponseTemplates"]["application/json"]
+            .as_str()
+            .unwrap();
+        let problem: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"], json!(status), "{name}");
+        let headers = response["ResponseParameters"]["Headers"]
+            .as_object()
+            .unwrap();
+        assert_eq!(
+            headers["Content-Type"], "'application/problem+json'",
+            "{name}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        let retries = headers.contains_key("Retry-After");
+        if status >= 500 {
+            unsure.insert(name.as_str());
+            assert!(detail.contains(chatbill_runtime::api::REPEATING), "{name}");
+            assert!(!retries, "{name}");
+        } else if status == 429 {
+            assert!(retries && detail.contains("not carried out"), "{name}");
+        } else {
+            assert!(!retries && !detail.contains("again"), "{name}");
+        }
+    }
+    for name in ["INTEGRATION_TIMEOUT", "INTEGRATION_FAILURE", "DEFAULT_5XX"] {
+        assert!(unsure.contains(name), "{name}");
+    }
+    assert!(responses.contains_key("THROTTLED"));
+}
+
+/// What a handler answers with a 5xx tells the same: every such text is made from the one that names the names.
+#[test]
+fn no_answer_of_ours_invites_to_pay_twice() {
+    let api = source("shared/runtime/src/api.rs");
+    let api = api.split("#[cfg(test)]").next().unwrap();
+    let made = |constructor: &str| between(api, constructor, "\n    }\n")[0];
+    for constructor in ["pub fn unavailable(", "pub fn outcome_unknown("] {
+        assert!(made(constructor).contains("{REPEATING}"), "{constructor}");
+    }
+    assert!(!made("pub fn internal(").contains("again"));
+}
+
+/// A request ends itself before its function is stopped and before API Gateway gives up.
+#[test]
+fn a_request_ends_itself_before_its_function_is_stopped() {
+    let template = Template::read();
+    let whole = template.0["Globals"]["Function"]["Timeout"]
+        .as_u64()
+        .unwrap();
+    let mut behind = 0;
+    for (resource, function) in template.functions().into_values() {
+        let mut events = function["Events"]
+            .as_object()
+            .into_iter()
+            .flat_map(Map::values);
+        if !events.any(|event| event["Type"] == "Api") {
+            continue;
+        }
+        behind += 1;
+        let timeout = function
+            .get("Timeout")
+            .map_or(whole, |own| own.as_u64().unwrap());
+        let budget = chatbill_runtime::budget::REQUEST.whole.as_secs();
+        assert!(timeout > budget && timeout <= 29, "{resource}: {timeout}");
+    }
+    assert!(behind >= 6, "{behind}");
+}
+
 #[test]
 fn no_group_of_functions_can_starve_another() {
     let template = Template::read();

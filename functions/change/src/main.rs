@@ -31,7 +31,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             },
             SystemClock,
         ),
-        // Canceling takes up to four calls; they fit into the function's 29 seconds.
+        // Canceling takes several calls, which share the request's budget.
         http: HttpClient::new(Duration::from_secs(6))?,
         clock: SystemClock,
     };

@@ -29,7 +29,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             SystemClock,
         ),
         settings: SsmSettings::new(&aws, &settings.public_url_parameter, SystemClock),
-        // Creating with every doubt cleared up takes up to four calls; they fit into the function's 29 seconds.
+        // Creating with every doubt cleared up takes several calls, which share the request's budget.
         http: HttpClient::new(Duration::from_secs(6))?,
         clock: SystemClock,
         random: SystemRandom,

@@ -3,32 +3,30 @@
 use chatbill_domain::fault::Fault;
 use chatbill_domain::flows::apply_webhook::Askable;
 use chatbill_domain::flows::read_order::{refund_view, refunds_view, view};
-use chatbill_domain::flows::refund::{Deps, RefundError, refund, settle, settle_refund};
+use chatbill_domain::flows::refund::{Deps, RefundError, Refunded, refund, settle, settle_refund};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::json;
 use chatbill_domain::order::SEND_BACK_PREFIX;
 use chatbill_domain::payment::Speed;
-use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Random, Tenants};
-use chatbill_domain::refund::{Ask, RefundState};
-use chatbill_domain::signature::sha256;
+use chatbill_domain::ports::{Clock, HttpSend, OrderStore, Queue, Tenants};
+use chatbill_domain::refund::{Ask, RefundState, header_name};
 use chatbill_domain::tenant::{Scope, Tenant};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, Response};
 
 /// What the function works with.
-pub(crate) struct Ports<S, Q, T, H, C, R> {
+pub(crate) struct Ports<S, Q, T, H, C> {
     pub(crate) store: S,
     pub(crate) queue: Q,
     pub(crate) tenants: T,
     pub(crate) http: H,
     pub(crate) clock: C,
-    pub(crate) random: R,
 }
 
 /// `POST` and `GET /invoices/{reference_id}/refunds`, `POST /invoices/{reference_id}/settle`. Routes from the end of the path.
-pub(crate) async fn handle<S, Q, T, H, C, R>(
-    ports: &Ports<S, Q, T, H, C, R>,
+pub(crate) async fn handle<S, Q, T, H, C>(
+    ports: &Ports<S, Q, T, H, C>,
     request: Request,
 ) -> Result<Response<Body>, ApiError>
 where
@@ -37,7 +35,6 @@ where
     T: Tenants,
     H: HttpSend,
     C: Clock,
-    R: Random,
 {
     let segments = api::segments(&request);
     let path: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -68,8 +65,8 @@ where
     post(ports, &tenant, &key, &by, &request).await
 }
 
-async fn post<S, Q, T, H, C, R>(
-    ports: &Ports<S, Q, T, H, C, R>,
+async fn post<S, Q, T, H, C>(
+    ports: &Ports<S, Q, T, H, C>,
     tenant: &Tenant,
     key: &OrderKey,
     by: &str,
@@ -81,14 +78,10 @@ where
     T: Tenants,
     H: HttpSend,
     C: Clock,
-    R: Random,
 {
     let (id, ask) = refund_body(api::body(request)?)?;
-    let id = match (id, api::idempotency_key(request)?) {
-        (Some(id), _) => id,
-        (None, Some(header)) => name(&sha256(format!("{key}\n{header}").as_bytes())),
-        (None, None) => name(&sha256(&ports.random.bytes())),
-    };
+    let header = api::idempotency_key(request)?;
+    let name = id.or_else(|| Some(header_name(key, &header?)));
     let broken = |faults: Vec<Fault>| ApiError::broken_tenant(&tenant.id, &faults);
     let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
     let channel = chatbill_channels::open(tenant).map_err(broken)?;
@@ -96,7 +89,7 @@ where
         gateway: gateway.as_ref(),
         channel: channel.as_ref(),
     };
-    let (order, new) = refund(&deps(ports), askable, key, &id, ask, by)
+    let Refunded { order, id, new } = refund(&deps(ports), askable, key, name.as_deref(), ask, by)
         .await
         .map_err(failure)?;
     let Some(refund) = order.refunds.find(&id) else {
@@ -115,7 +108,7 @@ where
     Ok(api::json_response(status, &refund_view(refund)))
 }
 
-fn deps<S, Q, T, H, C, R>(ports: &Ports<S, Q, T, H, C, R>) -> Deps<'_, S, Q, H, C> {
+fn deps<S, Q, T, H, C>(ports: &Ports<S, Q, T, H, C>) -> Deps<'_, S, Q, H, C> {
     Deps {
         store: &ports.store,
         queue: &ports.queue,
@@ -124,12 +117,7 @@ fn deps<S, Q, T, H, C, R>(ports: &Ports<S, Q, T, H, C, R>) -> Deps<'_, S, Q, H, 
     }
 }
 
-/// A refund's name made from a hash.
-fn name(hash: &[u8; 32]) -> String {
-    format!("rf-{}", hex::encode(hash.get(..10).unwrap_or_default()))
-}
-
-/// `{"refund_id"?, "amount"?, "speed"?, "reason"?, "payment_id"?}`; nothing at all refunds all that is left.
+/// `{"refund_id"?, "amount"?, "speed"?, "reason"?, "payment_id"?}`; nothing at all refunds all that is left. A part needs a name.
 fn refund_body(body: &[u8]) -> Result<(Option<String>, Ask), ApiError> {
     let empty = body.iter().all(u8::is_ascii_whitespace);
     let body = if empty { b"{}" } else { body };
@@ -225,6 +213,14 @@ fn failure(error: RefundError) -> ApiError {
         RefundError::Conflict => ApiError::conflict(
             "refund_id_conflict",
             "another refund of this order has this refund_id; the same request would have been answered",
+        ),
+        RefundError::Unnamed => ApiError::bad_fields(
+            "refund_id_required",
+            vec![Fault::new(
+                "/refund_id",
+                "refund_id_required",
+                "a part of a payment is refunded under a refund_id or an Idempotency-Key, so that a repeated request is not a second refund",
+            )],
         ),
         RefundError::Impossible(faults) => ApiError::invalid(faults),
         RefundError::Refused { code, detail } => {

@@ -27,6 +27,27 @@ pub fn token(key: &OrderKey, refund_id: &str) -> String {
         .collect()
 }
 
+/// The name of a refund of a whole payment that was asked for without one: the same for the same payment. `number` counts those before
+/// it that failed.
+#[must_use]
+pub fn whole_name(key: &OrderKey, payment_id: &str, number: usize) -> String {
+    let text = format!("whole:{key}\n{payment_id}\n{number}");
+    format!("rf-{}", short_hex(&sha256(text.as_bytes())))
+}
+
+/// The name of a refund that an `Idempotency-Key` stands for.
+#[must_use]
+pub fn header_name(key: &OrderKey, header: &str) -> String {
+    format!(
+        "rf-{}",
+        short_hex(&sha256(format!("{key}\n{header}").as_bytes()))
+    )
+}
+
+fn short_hex(hash: &[u8; 32]) -> String {
+    hex::encode(hash.get(..10).unwrap_or_default())
+}
+
 /// Where a refund is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefundState {

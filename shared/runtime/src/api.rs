@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 /// The largest body the API reads, in bytes. A bill of 250 items is well below it.
 pub const LARGEST_BODY: usize = 256 * 1024;
 
+/// How a request is repeated so that nothing is done twice. A bill or a refund without any name would be another one.
+pub const REPEATING: &str = "read the order, or repeat the same request with the same reference_id, refund_id or Idempotency-Key; what has none of them may be carried out twice";
+
 /// What a caller is told when it does not get what it asked for. The internal text goes to the log only.
 #[derive(Debug)]
 pub struct ApiError {
@@ -47,6 +50,15 @@ impl ApiError {
         Self {
             errors,
             ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        }
+    }
+
+    /// 400 with a code of its own: these fields are why.
+    #[must_use]
+    pub fn bad_fields(code: &'static str, errors: Vec<Fault>) -> Self {
+        Self {
+            code,
+            ..Self::invalid(errors)
         }
     }
 
@@ -114,6 +126,20 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_refused", detail)
     }
 
+    /// 504: the request used up its time, and where it stood nobody knows. No `Retry-After`: clients that follow it by themselves would
+    /// repeat what has no name.
+    #[must_use]
+    pub fn outcome_unknown() -> Self {
+        Self {
+            internal: Some("the request's time is used up".to_owned()),
+            ..Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "outcome_unknown",
+                format!("whether the request took effect is not known: {REPEATING}"),
+            )
+        }
+    }
+
     /// 503: try again in `seconds`. `internal` goes to the log.
     #[must_use]
     pub fn unavailable(code: &'static str, seconds: u32, internal: impl Into<String>) -> Self {
@@ -123,7 +149,7 @@ impl ApiError {
             ..Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 code,
-                "temporarily unavailable; the same request may be sent again",
+                format!("temporarily unavailable: {REPEATING}"),
             )
         }
     }

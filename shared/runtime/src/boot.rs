@@ -7,13 +7,14 @@ use lambda_http::{Body, Request, Response};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 use crate::api::{ApiError, request_id};
+use crate::budget::{self, TooLong};
 
 /// Switches logging on: JSON lines when the template says so, level by `AWS_LAMBDA_LOG_LEVEL`.
 pub fn init() {
     lambda_runtime::tracing::init_default_subscriber();
 }
 
-/// Runs an HTTP function. A handler's error becomes a problem document.
+/// Runs an HTTP function within [`budget::REQUEST`]. A handler's error becomes a problem document.
 pub async fn run_api<F, Fut>(handler: F) -> Result<(), Error>
 where
     F: Fn(Request) -> Fut,
@@ -22,11 +23,12 @@ where
     let handler = &handler;
     lambda_http::run(service_fn(|request: Request| {
         let id = request_id(&request);
-        let answer = handler(request);
+        let answer = budget::REQUEST.spend(handler(request));
         async move {
             Ok::<_, Error>(
                 answer
                     .await
+                    .unwrap_or_else(|TooLong| Err(ApiError::outcome_unknown()))
                     .unwrap_or_else(|error| error.into_response(&id)),
             )
         }

@@ -1,13 +1,16 @@
 //! The one HTTP client towards gateways and messaging providers.
 //!
 //! Compiled-in roots (reading the system bundle costs milliseconds of every cold start), no idle sockets (a Lambda is frozen between
-//! requests, and a socket that died meanwhile turns a POST into an unknown outcome), no redirects, no proxy, no retries.
+//! requests, and a socket that died meanwhile turns a POST into an unknown outcome), no redirects, no proxy, no retries. A call takes as
+//! long as the client allows and as the request's budget has left.
 
 use std::time::Duration;
 
 use chatbill_domain::http::{Answer, HttpCall, HttpReply, Method};
 use chatbill_domain::ports::HttpSend;
 use secrecy::ExposeSecret;
+
+use crate::budget;
 
 /// Connecting may take this long.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -23,6 +26,7 @@ pub struct BuildError(String);
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
+    timeout: Duration,
 }
 
 impl HttpClient {
@@ -37,24 +41,27 @@ impl HttpClient {
         let client = reqwest::Client::builder()
             .tls_certs_only(roots)
             .connect_timeout(CONNECT)
-            .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .no_proxy()
             .user_agent(concat!("chatbill/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| BuildError(e.to_string()))?;
-        Ok(Self { client })
+        Ok(Self { client, timeout })
     }
 
-    async fn exchange(&self, call: &HttpCall) -> Result<HttpReply, reqwest::Error> {
+    async fn exchange(
+        &self,
+        call: &HttpCall,
+        timeout: Duration,
+    ) -> Result<HttpReply, reqwest::Error> {
         let method = match call.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Patch => reqwest::Method::PATCH,
             Method::Put => reqwest::Method::PUT,
         };
-        let mut request = self.client.request(method, &call.url);
+        let mut request = self.client.request(method, &call.url).timeout(timeout);
         if let Some(authorization) = &call.authorization {
             request = request.header("authorization", authorization.expose_secret());
         }
@@ -94,8 +101,16 @@ impl HttpClient {
 
 impl HttpSend for HttpClient {
     async fn send(&self, call: &HttpCall) -> Answer {
+        let Some(timeout) = budget::for_a_call(self.timeout) else {
+            tracing::warn!(
+                http.call = call.label,
+                not_sent = true,
+                "vendor was not asked: the request's time is used up"
+            );
+            return Answer::NotSent("no time left for the call".to_owned());
+        };
         let started = tokio::time::Instant::now();
-        let result = self.exchange(call).await;
+        let result = self.exchange(call, timeout).await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             Ok(reply) => {
@@ -144,6 +159,7 @@ fn kind(error: &reqwest::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chatbill_domain::http::{MAX_CALLS, Step, converse};
     use std::io::{Read as _, Write as _};
     use wiremock::matchers::{header, method, path};
     use wiremock::{Mock, MockServer, ResponseTemplate};
@@ -231,6 +247,56 @@ mod tests {
             .await;
         let answer = client().send(&call(server.uri())).await;
         assert!(matches!(answer, Answer::Lost(_)), "{answer:?}");
+    }
+
+    /// The longest conversation there is, with a peer that takes its time for each answer and in the end gives none.
+    #[tokio::test]
+    async fn a_conversation_with_a_slow_peer_fits_its_budget() {
+        let server = MockServer::start().await;
+        let slow = |seconds| ResponseTemplate::new(200).set_delay(Duration::from_millis(seconds));
+        for (label, delay) in [("short", 250), ("endless", 60_000)] {
+            Mock::given(path(format!("/{label}")))
+                .respond_with(slow(delay))
+                .mount(&server)
+                .await;
+        }
+        let budget = budget::Budget {
+            whole: Duration::from_millis(1500),
+            reserve: Duration::from_millis(500),
+            shortest_call: Duration::from_millis(100),
+        };
+        let client = HttpClient::new(Duration::from_millis(600)).unwrap();
+        for label in ["short", "endless"] {
+            let began = tokio::time::Instant::now();
+            let url = format!("{}/{label}", server.uri());
+            let talk = converse(&client, |answers| {
+                if answers.len() < MAX_CALLS {
+                    Step::call(call(url.clone()))
+                } else {
+                    Step::done(answers.to_vec())
+                }
+            });
+            let answers = budget.spend(talk).await.unwrap().unwrap();
+            let took = began.elapsed();
+            assert!(
+                took < budget.whole - budget.reserve + Duration::from_millis(200),
+                "{took:?}"
+            );
+            // What began was awaited; what could not end in time was not begun, and is known not to have been.
+            let begun = answers
+                .iter()
+                .take_while(|answer| !matches!(answer, Answer::NotSent(_)))
+                .count();
+            assert!((1..MAX_CALLS).contains(&begun), "{label}: {answers:?}");
+            let rest = answers.iter().skip(begun);
+            assert!(
+                rest.into_iter()
+                    .all(|answer| matches!(answer, Answer::NotSent(_)))
+            );
+            let seen = server.received_requests().await.unwrap();
+            let seen = seen.iter().filter(|r| r.url.path() == format!("/{label}"));
+            assert_eq!(seen.count(), begun);
+        }
     }
 
     #[tokio::test]

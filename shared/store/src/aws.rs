@@ -21,8 +21,8 @@ use base64::engine::general_purpose::STANDARD;
 /// One try of one operation. DynamoDB answers in milliseconds; a try that takes longer has met a broken connection, for
 /// example one that was frozen together with the function.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// All tries of one operation together, well inside API Gateway's 29 seconds.
-const OPERATION: Duration = Duration::from_secs(5);
+/// All tries of one operation together. What the functions keep free for writing down what a vendor did is longer than this.
+pub const LONGEST_OPERATION: Duration = Duration::from_secs(5);
 /// A first try and two more.
 const TRIES: u32 = 3;
 
@@ -95,7 +95,7 @@ pub fn configured(region: String, credentials: Credentials, endpoint: Option<Str
         .timeout_config(
             TimeoutConfig::builder()
                 .operation_attempt_timeout(ATTEMPT)
-                .operation_timeout(OPERATION)
+                .operation_timeout(LONGEST_OPERATION)
                 .build(),
         );
     // Without a context the client would fall back to the system's roots, which is slower and as safe.

@@ -13,7 +13,9 @@ mod queue;
 mod settings;
 mod tenants;
 
-pub use aws::{Credentials, MissingEnvironment, behavior, configured, sdk_config};
+pub use aws::{
+    Credentials, LONGEST_OPERATION, MissingEnvironment, behavior, configured, sdk_config,
+};
 pub use orders::DynamoOrders;
 pub use queue::{SqsDeadLetters, SqsQueue, SqsVisibility};
 pub use settings::SsmSettings;

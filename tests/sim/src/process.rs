@@ -252,7 +252,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
             changed(resend(&orders, &key, &request, "pos:pos-1").await)
         }
         Job::Refund(key, id, wanted) => refunded(
-            refund::refund(&refunds, ask, &key, &id, wanted, "pos:pos-1")
+            refund::refund(&refunds, ask, &key, Some(&id), wanted, "pos:pos-1")
                 .await
                 .map(|_| ()),
         ),

@@ -8,7 +8,7 @@ use chatbill_testkit::builders::{bill, captured, key, report};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
-    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, SeededRandom, reply,
+    FixedClock, MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, reply,
 };
 use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, started};
@@ -20,8 +20,7 @@ const FUNCTION: &str = "refund";
 const CALL: &str = "razorpay.create_refund";
 const LIST: &str = "razorpay.list_refunds";
 
-type InMemory =
-    Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock, SeededRandom>;
+type InMemory = Ports<MemoryOrders, MemoryQueue, MemoryTenants, ScriptedHttp, FixedClock>;
 
 fn ports(world: &World) -> InMemory {
     Ports {
@@ -30,7 +29,6 @@ fn ports(world: &World) -> InMemory {
         tenants: world.tenants.clone(),
         http: world.http.clone(),
         clock: world.clock.clone(),
-        random: SeededRandom::new(1),
     }
 }
 
@@ -190,6 +188,193 @@ async fn more_than_is_left_is_refused_before_the_gateway_is_asked() {
     assert_eq!(refused["code"], "refund_exceeds_captured");
     assert!(refused["detail"].as_str().unwrap().contains("340.00"));
     assert_eq!(world.http.calls().len(), 1);
+}
+
+fn events(world: &World) -> usize {
+    order(world).events.len()
+}
+
+fn refund_calls(world: &World) -> usize {
+    let calls = world.http.calls();
+    calls.iter().filter(|c| c.label == CALL).count()
+}
+
+/// Sent twice, a part without a name would be two refunds.
+#[tokio::test]
+async fn a_part_without_a_name_is_refused() {
+    let world = paid().await;
+    let before = events(&world);
+    for wanted in [
+        json!({"amount": {"value": 10_000, "offset": 100}}),
+        json!({"amount": {"value": 84_999, "offset": 100}, "payment_id": "pay_1"}),
+        // More than all is no whole, either.
+        json!({"amount": {"value": 85_001, "offset": 100}}),
+        json!({"amount": {"value": 85_000, "offset": 100}, "payment_id": "pay_9"}),
+    ] {
+        let (status, body) = ask(&world, wanted).await;
+        assert_eq!(
+            (status, &body["code"], &body["errors"][0]["pointer"]),
+            (400, &json!("refund_id_required"), &json!("/refund_id"))
+        );
+    }
+    assert_eq!((events(&world), world.http.calls().len()), (before, 0));
+}
+
+#[tokio::test]
+async fn a_whole_refund_without_a_name_is_one_however_it_is_put() {
+    let all = json!({"amount": {"value": 85_000, "offset": 100}});
+    let of_it = json!({"amount": {"value": 85_000, "offset": 100}, "payment_id": "pay_1"});
+    let ways = [json!({}), all, of_it, json!({"payment_id": "pay_1"})];
+    for first in &ways {
+        let world = paid().await;
+        world
+            .http
+            .reply(CALL, 200, &refunded("rfnd_1", 85_000, "pending"));
+        let (status, made) = ask(&world, first.clone()).await;
+        assert_eq!(status, 201, "{made}");
+        for again in &ways {
+            assert_eq!(ask(&world, again.clone()).await, (200, made.clone()));
+        }
+        assert_eq!(refund_calls(&world), 1);
+        // Another wish than the one under way is not it.
+        let (status, other) = ask(&world, json!({"speed": "instant"})).await;
+        assert_eq!(
+            (status, &other["code"]),
+            (409, &json!("refund_exceeds_captured"))
+        );
+        let mut named = first.clone();
+        named["refund_id"] = made["refund_id"].clone();
+        assert_eq!(ask(&world, named).await.0, 200, "by the name it was given");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_after_parts_goes_back_once_without_a_name() {
+    let world = paid().await;
+    for (id, paise) in [("rfnd_1", 10_000), ("rfnd_2", 75_000)] {
+        world.http.reply(CALL, 200, &refunded(id, paise, "pending"));
+    }
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 201);
+    // All that was captured is more than is left now.
+    let all = json!({"amount": {"value": 85_000, "offset": 100}});
+    let (status, body) = ask(&world, all.clone()).await;
+    assert_eq!(
+        (status, &body["code"]),
+        (409, &json!("refund_exceeds_captured"))
+    );
+    let (status, rest) = ask(&world, json!({})).await;
+    assert_eq!(
+        (status, &rest["amount"]["value"]),
+        (201, &json!(75_000)),
+        "{rest}"
+    );
+    assert_eq!(ask(&world, json!({})).await, (200, rest));
+    assert_eq!(ask(&world, all).await.0, 409);
+    assert_eq!(refund_calls(&world), 2);
+    // The part fails after all: its money is left again, and asked back by the next whole one.
+    let failed = Event::Refund {
+        id: Some("a".to_owned()),
+        report: chatbill_domain::payment::RefundReport {
+            status: chatbill_domain::payment::RefundStatus::Failed,
+            id: Some("rfnd_1".to_owned()),
+            name: None,
+            payment_id: "pay_1".to_owned(),
+            amount: chatbill_domain::money::Paise::new(10_000).unwrap(),
+            speed: None,
+            bank_reference: None,
+            error: None,
+            at: None,
+        },
+    };
+    world.happen(&key("acme", "BM345A-12"), failed).await;
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_3", 10_000, "pending"));
+    let (status, last) = ask(&world, json!({})).await;
+    assert_eq!((status, &last["amount"]["value"]), (201, &json!(10_000)));
+    assert_eq!(ask(&world, json!({})).await, (200, last));
+}
+
+#[tokio::test]
+async fn a_whole_refund_that_failed_is_followed_by_the_next() {
+    let world = paid().await;
+    let refusal = json!({"error": {"code": "BAD_REQUEST_ERROR", "description": "This payment cannot be refunded"}});
+    world.http.reply(CALL, 400, &refusal);
+    assert_eq!(ask(&world, json!({})).await.0, 422);
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 85_000, "pending"));
+    let (status, made) = ask(&world, json!({})).await;
+    assert_eq!(status, 201);
+    assert_eq!(ask(&world, json!({})).await, (200, made));
+    assert_eq!(refund_calls(&world), 2);
+}
+
+#[tokio::test]
+async fn a_second_payment_goes_back_whole_without_a_name() {
+    let world = paid().await;
+    let second = report(AttemptStatus::Captured, "pay_2", 85_000);
+    world
+        .happen(&key("acme", "BM345A-12"), Event::Payment(second))
+        .await;
+    let mut of_second = refunded("rfnd_2", 85_000, "processed");
+    of_second["payment_id"] = json!("pay_2");
+    world.http.reply(CALL, 200, &of_second);
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 85_000, "processed"));
+    let (status, second) = ask(&world, json!({"payment_id": "pay_2"})).await;
+    assert_eq!((status, &second["payment_id"]), (201, &json!("pay_2")));
+    let (status, first) = ask(&world, json!({})).await;
+    assert_eq!((status, &first["payment_id"]), (201, &json!("pay_1")));
+    assert_eq!(
+        ask(&world, json!({"payment_id": "pay_2"})).await,
+        (200, second)
+    );
+    assert_eq!(refund_calls(&world), 2);
+}
+
+/// What could never be made leaves no event, so that a till gone wild fills nothing.
+#[tokio::test]
+async fn what_can_never_fit_is_not_even_written() {
+    let world = paid().await;
+    let before = events(&world);
+    for _ in 0..3 {
+        for (wanted, status, code) in [
+            (part("a", 85_001), 409, "refund_exceeds_captured"),
+            // Razorpay refunds no less than a rupee.
+            (part("b", 99), 400, "invalid_request"),
+            (
+                json!({"refund_id": "c", "payment_id": "pay_9"}),
+                409,
+                "nothing_paid",
+            ),
+        ] {
+            let (got, body) = ask(&world, wanted).await;
+            assert_eq!((got, &body["code"]), (status, &json!(code)));
+        }
+    }
+    assert_eq!((events(&world), world.http.calls().len()), (before, 0));
+    // And it has used up no name.
+    world
+        .http
+        .reply(CALL, 200, &refunded("rfnd_1", 10_000, "pending"));
+    assert_eq!(ask(&world, part("a", 10_000)).await.0, 201);
+
+    let unpaid = World::new();
+    unpaid.order(vec![started()]).await;
+    let before = events(&unpaid);
+    for wanted in [json!({}), json!({"refund_id": "a"}), part("a", 100)] {
+        assert_eq!(ask(&unpaid, wanted).await.0, 409);
+    }
+    assert_eq!(events(&unpaid), before);
+}
+
+/// A call ends early enough for what it did to be written down, also when the table is slow.
+#[test]
+fn the_longest_write_fits_into_what_calls_leave_over() {
+    let reserve = chatbill_runtime::budget::REQUEST.reserve;
+    assert!(reserve > chatbill_store::LONGEST_OPERATION);
 }
 
 #[tokio::test]

@@ -14,13 +14,11 @@ use crate::flows::refund::{self, RefundError};
 use crate::flows::{create_invoice, queue_owed, record, report_hold, task};
 use crate::http::CallError;
 use crate::ids::{OrderKey, TenantId};
-use crate::order::{MessageStatus, Order, send_back_id};
+use crate::order::{MessageStatus, Order};
 use crate::pace::{Pace, Turn};
-use crate::payment::Speed;
 use crate::ports::{
     Append, Appended, Clock, DUE_SHARDS, Due, HttpSend, OrderStore, Queue, StoreError, Tenants,
 };
-use crate::refund::Ask;
 use crate::tenant::Tenant;
 use crate::time::Millis;
 
@@ -355,26 +353,9 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
     let now = deps.clock.now();
     let back: Vec<String> = order.to_send_back_by(now).cloned().collect();
     for payment_id in back {
-        let wanted = Ask {
-            amount: None,
-            payment_id: Some(payment_id.clone()),
-            speed: Speed::Normal,
-            reason: Some("late or double payment".to_owned()),
-        };
-        let id = send_back_id(&payment_id);
-        match refund::refund(&refunds, ask, &order.key, &id, wanted, "reconcile").await {
-            Ok((after, _)) => order = after,
-            Err(error) => {
-                if matches!(error, RefundError::TooMany) {
-                    refund::log_refund(
-                        &order,
-                        &id,
-                        "refund_failed",
-                        "the order takes no more asks",
-                    );
-                }
-                return (order, Err(error));
-            }
+        match refund::send_back(&refunds, ask, &order, &payment_id).await {
+            Ok(after) => order = after,
+            Err(error) => return (order, Err(error)),
         }
     }
     let due: Vec<String> = order

@@ -1,7 +1,7 @@
 //! Gives money back. What is asked for is stored first and counts only if it fits what is left (see [`crate::refund`]); then the gateway
-//! is asked, and its answer stored. What cannot count is refused unwritten, so the order is read before.
+//! is asked, and its answer stored. What could never fit is not even stored, so the order is read before.
 //!
-//! Round trips: store, store, gateway, store; one more to the queue when the money went back at once and the customer is told.
+//! Round trips: store twice, gateway, store; one more to the queue when the money went back at once and the customer is told.
 //!
 //! A call whose answer is lost is never repeated blindly: the gateway is asked what it did, and only when it knows of nothing, ten
 //! minutes later, is it asked for the refund again, under the same token.
@@ -14,12 +14,12 @@ use crate::flows::{queue_owed, record, report_new_holds};
 use crate::http::{CallError, Obstacle, converse};
 use crate::ids::OrderKey;
 use crate::money::Paise;
-use crate::order::{Order, REFUND_PATIENCE, SEND_BACK_PREFIX};
-use crate::payment::{PaymentMode, RefundReport, RefundRequest, RefundStatus};
+use crate::order::{Order, REFUND_PATIENCE, send_back_id};
+use crate::payment::{PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed};
 use crate::ports::{
     Append, Appended, Clock, Due, HttpSend, OrderStore, Queue, QueueError, StoreError,
 };
-use crate::refund::{self, Ask, Refund, RefundState, Void};
+use crate::refund::{self, Ask, MOST_REFUNDS, Refund, RefundState, Void};
 use crate::time::Millis;
 
 /// What the use case works with.
@@ -55,6 +55,9 @@ pub enum RefundError {
     /// Another refund has this name.
     #[error("another refund has this refund_id")]
     Conflict,
+    /// A part of a payment is asked back under no name: sent twice, it would be two refunds.
+    #[error("a part of a payment is refunded under a name only")]
+    Unnamed,
     /// The gateway would refuse it; nothing was asked.
     #[error("the gateway would refuse this refund")]
     Impossible(Vec<Fault>),
@@ -77,6 +80,17 @@ pub enum RefundError {
     Queue(#[from] QueueError),
 }
 
+impl RefundError {
+    /// A refusal as an order keeps it: code and words.
+    fn of_refusal(error: &str) -> Self {
+        let (code, detail) = error.split_once(": ").unwrap_or((error, ""));
+        Self::Refused {
+            code: code.to_owned(),
+            detail: detail.to_owned(),
+        }
+    }
+}
+
 /// A gateway that has been asked so often in vain is not asked again. Certainly not done, it fails; not known, a person decides.
 const MOST_TRIES: u32 = 16;
 /// One that waits for the shop's balance is asked for as long as a topping up may take: ten days, most of them every six hours.
@@ -88,44 +102,209 @@ const LONGEST_PENDING: i64 = 10 * 24 * 3600;
 /// A gateway that knows of no refund this long after the call was lost never got it. Seconds.
 const NEVER_ARRIVED: i64 = 600;
 
-/// Refunds, or answers what became of the refund of this name. `true` when it is new.
+/// What became of a request.
+#[derive(Debug)]
+pub struct Refunded {
+    /// The order as it is then.
+    pub order: Order,
+    /// The refund's name: the request's own, or the one it was given.
+    pub id: String,
+    /// It was not asked for before.
+    pub new: bool,
+}
+
+/// Refunds, or answers what became of the refund of this name. Without a name it has to be all of the payment, which names itself.
 pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     ask: Askable<'_>,
     key: &OrderKey,
-    id: &str,
+    name: Option<&str>,
     wanted: Ask,
     by: &str,
-) -> Result<(Order, bool), RefundError> {
+) -> Result<Refunded, RefundError> {
+    let order = deps.store.load(key).await?.ok_or(RefundError::NotFound)?;
+    let id = match name {
+        Some(name) => name.to_owned(),
+        None => name_of_the_whole(&order, &wanted)?,
+    };
+    let (order, new) = write_ask(deps, ask, order, &id, &wanted, by, Asking::Shop).await?;
+    let order = if new {
+        carry_out(deps, ask, order, &id, by).await?
+    } else {
+        known(deps, ask, order, &id, &wanted, name.is_some()).await?
+    };
+    Ok(Refunded { order, id, new })
+}
+
+/// Sends back what the terms send back. Whatever stands against it is written down: the money then waits for a person.
+pub async fn send_back<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: &Order,
+    payment_id: &str,
+) -> Result<Order, RefundError> {
+    let wanted = Ask {
+        amount: None,
+        payment_id: Some(payment_id.to_owned()),
+        speed: Speed::Normal,
+        reason: Some("late or double payment".to_owned()),
+    };
+    let id = send_back_id(payment_id);
+    let by = "reconcile";
+    let asked = write_ask(deps, ask, order.clone(), &id, &wanted, by, Asking::Terms).await?;
+    let sent = match asked {
+        (order, true) => carry_out(deps, ask, order, &id, by).await,
+        (order, false) => known(deps, ask, order, &id, &wanted, true).await,
+    };
+    if matches!(sent, Err(RefundError::TooMany)) {
+        log_refund(order, &id, "refund_failed", "the order takes no more asks");
+    }
+    sent
+}
+
+/// The name of a refund of a whole payment, the same each time, so that repeating the request is repeating the refund. One that failed
+/// is behind us, and so is one whose payment has money left again because another failed: then it is the next one.
+fn name_of_the_whole(order: &Order, wanted: &Ask) -> Result<String, RefundError> {
+    let paying = order.payment().map(|(id, _)| id);
+    let taken = wanted
+        .payment_id
+        .as_deref()
+        .or(paying)
+        .and_then(|id| order.taken(id).map(|taken| (id, taken)));
+    let Some((payment_id, taken)) = taken else {
+        return Err(if wanted.amount.is_some() {
+            RefundError::Unnamed
+        } else {
+            RefundError::NotPaid
+        });
+    };
+    if wanted.amount.is_some_and(|amount| amount != taken) {
+        return Err(RefundError::Unnamed);
+    }
+    let is_all_gone = order.refunds.reserved(Some(payment_id)) >= taken;
+    let mut latest = None;
+    for number in 1..=MOST_REFUNDS.saturating_add(1) {
+        let name = refund::whole_name(&order.key, payment_id, number);
+        match (order.refunds.find(&name), order.refunds.voided(&name)) {
+            (Some(refund), _) if refund.counts() => latest = Some(name),
+            (Some(_), _) | (None, Some(_)) => {}
+            (None, None) => {
+                return Ok(latest
+                    .filter(|_| is_all_gone || wanted.amount.is_some())
+                    .unwrap_or(name));
+            }
+        }
+    }
+    Err(RefundError::TooMany)
+}
+
+/// Whether this refund could be made as the order stands. What never could is refused before anything is written; what two tills ask
+/// for at once is decided by the sequence of what is.
+fn could_be<S, Q, H, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: &Order,
+    id: &str,
+    wanted: &Ask,
+    by: &str,
+) -> Result<(), RefundError> {
     let now = deps.clock.now();
-    let event = Event::RefundAsked {
+    if !order.takes_asks() {
+        return Err(RefundError::TooMany);
+    }
+    let after = order.with(Recorded::new(now, by, asked(id, wanted)));
+    if let Some((_, void)) = after.refunds.voided(id) {
+        return Err(voided(void));
+    }
+    if let Some(error) = moved(ask, order) {
+        return Err(RefundError::of_refusal(error));
+    }
+    let faults = after
+        .refunds
+        .find(id)
+        .map(|refund| payer(ask, &after).check(&request(&after, refund, ask.gateway, now)))
+        .unwrap_or_default();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(RefundError::Impossible(faults))
+    }
+}
+
+fn asked(id: &str, wanted: &Ask) -> Event {
+    Event::RefundAsked {
         id: id.to_owned(),
         amount: wanted.amount,
         payment_id: wanted.payment_id.clone(),
         speed: wanted.speed,
         reason: wanted.reason.clone(),
+    }
+}
+
+/// Who wants money to go back. What the terms send back is no ask of the shop's, and a person must see it written that it cannot go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Shop,
+    Terms,
+}
+
+/// How often an ask is judged anew when somebody else wrote first.
+const TRIES: usize = 4;
+
+/// Writes an ask down, `true`, or finds it written. One that could never be made, or is one too many of the shop's, is refused before
+/// anything is written.
+async fn write_ask<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    mut order: Order,
+    id: &str,
+    wanted: &Ask,
+    by: &str,
+    asking: Asking,
+) -> Result<(Order, bool), RefundError> {
+    let now = deps.clock.now();
+    let key = order.key.clone();
+    let mut append = Append {
+        once: Some(Once::refund_asked(id)),
+        events: vec![Recorded::new(now, by, asked(id, wanted))],
+        expect: None,
+        at_most: None,
+        due: Due::At(now.plus_seconds(REFUND_PATIENCE)),
     };
-    let recorded = Recorded::new(now, by, event);
-    let (order, new) = write_ask(deps.store, key, id, recorded).await?;
-    if let Some((said, void)) = order.refunds.voided(id) {
-        return Err(if *said == wanted {
-            voided(void)
-        } else {
-            RefundError::Conflict
-        });
+    for attempt in 1..=TRIES {
+        if order.refunds.voided(id).is_some() || order.refunds.find(id).is_some() {
+            return Ok((order, false));
+        }
+        if asking == Asking::Shop {
+            could_be(deps, ask, &order, id, wanted, by)?;
+        }
+        // An order that never stands still is written to all the same: whether the ask is void is then told by its place.
+        append.expect = (attempt < TRIES).then_some(order.events.len());
+        match deps.store.append(&key, &append).await? {
+            Appended::Done(order) => return Ok((order, true)),
+            Appended::Duplicate(order) => return Ok((order, false)),
+            Appended::Stale(current) => order = current,
+            Appended::Missing | Appended::Alias(_) => return Err(RefundError::NotFound),
+        }
+    }
+    Ok((order, false))
+}
+
+/// Asks the gateway for a refund that was just written down, unless it is void in the sequence of what was written.
+async fn carry_out<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
+    id: &str,
+    by: &str,
+) -> Result<Order, RefundError> {
+    if let Some((_, void)) = order.refunds.voided(id) {
+        return Err(voided(void));
     }
     let Some(found) = order.refunds.find(id) else {
-        return Err(StoreError::Corrupt(format!("{key}: a refund vanished")).into());
+        return Err(vanished(&order.key));
     };
-    if found.ask.as_ref() != Some(&wanted) {
-        return Err(RefundError::Conflict);
-    }
-    if !new {
-        return repeated(deps, ask, order, id)
-            .await
-            .map(|order| (order, false));
-    }
-    let request = request(&order, found, ask.gateway, now);
+    let request = request(&order, found, ask.gateway, deps.clock.now());
     let faults = payer(ask, &order).check(&request);
     if !faults.is_empty() {
         let codes: Vec<&str> = faults.iter().map(|f| f.code).collect();
@@ -136,52 +315,63 @@ pub async fn refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let order = call(deps, ask, order, id).await?;
     queue_owed(deps.queue, &order).await?;
     refused(&order, id)?;
-    Ok((order, true))
+    Ok(order)
 }
 
-/// How often an ask is judged anew when somebody else wrote first.
-const TRIES: usize = 4;
+fn vanished(key: &OrderKey) -> RefundError {
+    StoreError::Corrupt(format!("{key}: a refund vanished")).into()
+}
 
-/// Writes an ask down, `true`, or finds it written. One that would be void, or one too many of the shop's, is refused before anything
-/// is written.
-async fn write_ask<S: OrderStore>(
-    store: &S,
-    key: &OrderKey,
+/// A request for a refund that was asked for before: the same words are answered with what became of it.
+async fn known<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
+    deps: &Deps<'_, S, Q, H, C>,
+    ask: Askable<'_>,
+    order: Order,
     id: &str,
-    asked: Recorded,
-) -> Result<(Order, bool), RefundError> {
-    // What the terms send back is no ask of the shop's, and a person must see it written that it cannot go.
-    let ours = id.starts_with(SEND_BACK_PREFIX);
-    let mut append = Append {
-        once: Some(Once::refund_asked(id)),
-        events: vec![asked.clone()],
-        expect: None,
-        at_most: None,
-        due: Due::At(asked.at.plus_seconds(REFUND_PATIENCE)),
-    };
-    let mut order = store.load(key).await?.ok_or(RefundError::NotFound)?;
-    for attempt in 1..=TRIES {
-        if order.refunds.voided(id).is_some() || order.refunds.find(id).is_some() {
-            return Ok((order, false));
-        }
-        if !ours {
-            if !order.takes_asks() {
-                return Err(RefundError::TooMany);
-            }
-            if let Some((_, void)) = order.with(asked.clone()).refunds.voided(id) {
-                return Err(voided(void));
-            }
-        }
-        // An order that never stands still is written to all the same: whether the ask is void is then told by its place.
-        append.expect = (attempt < TRIES).then_some(order.events.len());
-        match store.append(key, &append).await? {
-            Appended::Done(order) => return Ok((order, true)),
-            Appended::Duplicate(order) => return Ok((order, false)),
-            Appended::Stale(current) => order = current,
-            Appended::Missing | Appended::Alias(_) => return Err(RefundError::NotFound),
-        }
+    wanted: &Ask,
+    is_named: bool,
+) -> Result<Order, RefundError> {
+    if let Some((said, void)) = order.refunds.voided(id) {
+        return Err(if said == wanted {
+            voided(void)
+        } else {
+            RefundError::Conflict
+        });
     }
-    Ok((order, false))
+    let Some(found) = order.refunds.find(id) else {
+        return Err(vanished(&order.key));
+    };
+    if !is_the_same(&order, found, wanted) {
+        if is_named {
+            return Err(RefundError::Conflict);
+        }
+        // Who gave no name is told what keeps another refund from being made.
+        let reserved = order.refunds.reserved(Some(&found.payment_id));
+        let taken = order.taken(&found.payment_id).unwrap_or(Paise::ZERO);
+        let left = taken.checked_sub(reserved).unwrap_or(Paise::ZERO);
+        return Err(RefundError::Exceeds { left });
+    }
+    repeated(deps, ask, order, id).await
+}
+
+/// The same name with other words is a conflict. That all of a payment may be said with or without its amount, and the payment that
+/// pays the order with or without its id, makes no other words.
+fn is_the_same(order: &Order, found: &Refund, wanted: &Ask) -> bool {
+    let Some(said) = &found.ask else {
+        return false;
+    };
+    let amount = match (said.amount, wanted.amount) {
+        (None, Some(wanted)) => wanted == found.amount,
+        (Some(said), None) => order.taken(&found.payment_id) == Some(said),
+        (said, wanted) => said == wanted,
+    };
+    let paying = || order.payment().map(|(id, _)| id);
+    let payment = match (said.payment_id.as_deref(), wanted.payment_id.as_deref()) {
+        (None, Some(wanted)) => wanted == found.payment_id,
+        (Some(said), None) => Some(said) == paying(),
+        (said, wanted) => said == wanted,
+    };
+    amount && payment && said.speed == wanted.speed && said.reason == wanted.reason
 }
 
 fn voided(void: Void) -> RefundError {
@@ -221,14 +411,9 @@ async fn repeated<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 /// A refund the gateway refused is an error to whoever asks for it, the first time and every time.
 fn refused(order: &Order, id: &str) -> Result<(), RefundError> {
     match order.refunds.find(id) {
-        Some(r) if r.state == RefundState::Failed && r.gateway_id.is_none() => {
-            let error = r.error.clone().unwrap_or_default();
-            let (code, detail) = error.split_once(": ").unwrap_or((&error, ""));
-            Err(RefundError::Refused {
-                code: code.to_owned(),
-                detail: detail.to_owned(),
-            })
-        }
+        Some(r) if r.state == RefundState::Failed && r.gateway_id.is_none() => Err(
+            RefundError::of_refusal(r.error.as_deref().unwrap_or_default()),
+        ),
         _ => Ok(()),
     }
 }
@@ -357,9 +542,7 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
         gateway_id: order.started.as_ref().map(|s| s.id.clone()),
         mode: order.terms().mode,
         payment_id: refund.payment_id.clone(),
-        captured: order
-            .parts(&refund.payment_id)
-            .map_or(Paise::ZERO, |parts| parts.worth),
+        captured: order.taken(&refund.payment_id).unwrap_or(Paise::ZERO),
         captured_at,
         token: refund::token(&order.key, &id),
         refund_id: id,
@@ -373,7 +556,7 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
             .filter_map(|r| r.gateway_id.clone())
             .collect(),
         same_amount_at: order.refunds.twin_before(refund),
-        speed: ask.map_or(crate::payment::Speed::Normal, |a| a.speed),
+        speed: ask.map_or(Speed::Normal, |a| a.speed),
         reason: ask.and_then(|a| a.reason.clone()),
         now,
         gateway_refund_id: refund.gateway_id.clone(),
