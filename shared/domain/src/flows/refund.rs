@@ -542,7 +542,9 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
         gateway_id: order.started.as_ref().map(|s| s.id.clone()),
         mode: order.terms().mode,
         payment_id: refund.payment_id.clone(),
-        captured: order.taken(&refund.payment_id).unwrap_or(Paise::ZERO),
+        captured: order
+            .parts(&refund.payment_id)
+            .map_or(Paise::ZERO, |parts| parts.worth),
         captured_at,
         token: refund::token(&order.key, &id),
         refund_id: id,
