@@ -57,7 +57,9 @@ settle --gateway <name> <statement>... (--ours <file>... | --api <url> --key-fil
   --api <url>              the API they are fetched from, with --key-file <file> or --key <key>, and a --day or several
   --columns <map>          reference=<column>,transaction=<column>,amount=<column>,unit=rupees|paise and where there are such
                            type=<column>,refund=<word>,payment=<word>,other=<word>|<word>,original=<column>,currency=<column>;
-                           not needed for Razorpay's documented settlement reconciliation
+                           not needed for Razorpay's documented settlement reconciliation. Of a bank's statement
+                           narration=<column>,credit=<column>,debit=<column>: bills are found in its words
+  --every-line             money in a bank's statement that is no bill's is a difference, too
   Exits with 0 only if every line agrees.
 
 options of demo, up, watch, test and bench

@@ -16,7 +16,7 @@ use lexopt::prelude::{Long, Value, ValueExt as _};
 use crate::failure::{Context as _, Failure, Result};
 use amount::Amount;
 use books::Books;
-use matching::{Kind, Ours, Outcome, Theirs, matching};
+use matching::{Kind, Ours, Outcome, Theirs, matching, name_lines};
 use statement::{Columns, Statement};
 
 /// What is compared with what.
@@ -29,6 +29,7 @@ pub(crate) struct Settle {
     key: Option<String>,
     days: Vec<String>,
     columns: Option<String>,
+    every_line: bool,
 }
 
 impl Settle {
@@ -39,6 +40,7 @@ impl Settle {
             match argument {
                 Long("gateway") => settle.gateway = value(parser, "--gateway")?,
                 Long("columns") => settle.columns = Some(value(parser, "--columns")?),
+                Long("every-line") => settle.every_line = true,
                 Long("api") => settle.api = Some(value(parser, "--api")?),
                 Long("key") => settle.key = Some(value(parser, "--key")?),
                 Long("key-file") => {
@@ -173,10 +175,12 @@ pub(crate) fn run(settle: &Settle) -> Result<()> {
     let mut theirs = Statement::default();
     for file in &settle.statements {
         let name = file.display().to_string();
-        let part = statement::read(&name, &read(file)?, &columns).map_err(Failure::new)?;
+        let bytes = std::fs::read(file).doing(file.display())?;
+        let part = statement::read(&name, &decoded(&bytes), &columns).map_err(Failure::new)?;
         theirs.lines.extend(part.lines);
         theirs.others.extend(part.others);
         theirs.unreadable.extend(part.unreadable);
+        theirs.foot.extend(part.foot);
     }
     let parts = match &settle.api {
         Some(api) => fetch(api, settle.key.as_deref().unwrap_or_default(), &settle.days)?,
@@ -190,19 +194,45 @@ pub(crate) fn run(settle: &Settle) -> Result<()> {
         entries,
         problems,
         bills,
+        references,
     } = books;
-    let outcome = matching(entries, theirs.lines);
+    let (lines, no_bills) = if columns.of_a_bank() {
+        name_lines(&entries, &references, std::mem::take(&mut theirs.lines))
+    } else {
+        (std::mem::take(&mut theirs.lines), Vec::new())
+    };
+    let outcome = matching(entries, lines);
     println!("{} bills at {} in our books\n", bills, settle.gateway);
-    print!(
-        "{}",
-        told(&outcome, &theirs.others, &theirs.unreadable, &problems)
-    );
-    if outcome.agrees() && theirs.unreadable.is_empty() && problems.is_empty() {
+    print!("{}", told(&outcome, &theirs, &no_bills, &problems));
+    let all = outcome.agrees() && theirs.unreadable.is_empty() && problems.is_empty();
+    if all && (no_bills.is_empty() || !settle.every_line) {
         println!("\nevery line agrees");
         Ok(())
     } else {
         println!("\nnot every line agrees");
         Err(Failure::told())
+    }
+}
+
+/// A statement's text. Excel saves "Unicode text" as UTF-16; what is neither that nor UTF-8 has its odd letters replaced, which no
+/// amount and no number of a bill has.
+fn decoded(bytes: &[u8]) -> String {
+    let wide = |from: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes
+            .chunks_exact(2)
+            .map(|pair| {
+                from([
+                    pair.first().copied().unwrap_or(0),
+                    pair.last().copied().unwrap_or(0),
+                ])
+            })
+            .collect();
+        String::from_utf16_lossy(&units)
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
@@ -281,10 +311,16 @@ fn curl(url: &str, key: &str) -> Result<String> {
 /// The summary, then everything that differs.
 fn told(
     outcome: &Outcome,
-    others: &[(String, String, Amount)],
-    unreadable: &[String],
+    statement: &Statement,
+    no_bills: &[Theirs],
     problems: &[String],
 ) -> String {
+    let Statement {
+        others,
+        unreadable,
+        foot,
+        ..
+    } = statement;
     let theirs = |lines: &[&Theirs]| net(lines.iter().map(|line| (line.kind, line.amount)));
     let ours = |lines: &[&Ours]| net(lines.iter().map(|line| (line.kind, line.amount)));
     let left = |pairs: &[(Ours, Theirs)]| ours(&pairs.iter().map(|(o, _)| o).collect::<Vec<_>>());
@@ -338,6 +374,13 @@ fn told(
         None,
     );
     row("neither payment nor refund", others.len(), None, None);
+    row(
+        "money that is no bill's",
+        no_bills.len(),
+        None,
+        (!no_bills.is_empty()).then(|| all(no_bills)),
+    );
+    row("totals and notes", foot.len(), None, None);
     row("unreadable", unreadable.len(), None, None);
     row("problems in our own books", problems.len(), None, None);
 
@@ -380,6 +423,12 @@ fn told(
             text,
             "\nneither payment nor refund: {what} of {amount} ({place})"
         );
+    }
+    for line in no_bills {
+        let _ = writeln!(text, "\nno bill's: {}", there(line));
+    }
+    for (place, what) in foot {
+        let _ = writeln!(text, "\nno money: {what} ({place})");
     }
     for why in unreadable {
         let _ = writeln!(text, "\nunreadable: {why}");
@@ -429,8 +478,12 @@ fn there(theirs: &Theirs) -> String {
         .reference
         .as_ref()
         .map_or_else(String::new, |r| format!(" of {r}"));
+    let said = theirs
+        .narration
+        .as_ref()
+        .map_or_else(String::new, |text| format!(", \"{text}\""));
     format!(
-        "{} {id}{of}{bill} over {} ({})",
+        "{} {id}{of}{bill} over {}{said} ({})",
         word(theirs.kind),
         theirs.amount,
         theirs.place
@@ -545,12 +598,81 @@ mod tests {
             kind: Kind::Payment,
             id: Some("pay_1".to_owned()),
             reference: None,
+            narration: None,
             payment: None,
             amount: Amount(84_999),
         };
         let outcome = matching(vec![ours], vec![theirs]);
-        let text = told(&outcome, &[], &[], &[]);
+        let text = told(&outcome, &Statement::default(), &[], &[]);
         let line = "different by -0.01: here payment pay_1 of A-1 over 850.00, there payment pay_1 over 849.99 (f.csv:2)";
         assert!(text.contains(line), "{text}");
+    }
+
+    /// Field report B21, from the files to the verdict.
+    #[test]
+    fn a_bank_s_statement_settles_the_bills_it_names() {
+        let folder = std::env::temp_dir().join(format!("chatbill-settle-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let order = |reference: &str, paise: i64| {
+            serde_json::json!({
+                "reference_id": reference, "gateway": "billdesk", "payment_id": "p1",
+                "captured": {"value": paise, "offset": 100}, "other_payments": [], "refunds": []
+            })
+        };
+        let books = serde_json::json!({
+            "date": "2026-11-22", "after": null, "next": null, "ledger": {"problems": []},
+            "orders": [order("BM345A-12", 185_000), order("OPEN-1", 0)]
+        });
+        let ours = file("ours.json", books.to_string().as_bytes());
+        let head = "Statement of account,,,,\nTran Date,Particulars,Debit,Credit,Balance\n";
+        let paid = "22/11/2026,UPI/BM345A-12,, \"1,850.00 \",\"2,10,000.00 Cr\"\n";
+        let rent = "22/11/2026,NEFT/RENT,\"40,000.00\",,\"1,70,000.00 Cr\"\n";
+        let total = "TOTAL,,0.00,\"1,850.00\",";
+        let settles = |text: &[u8], more: &[&str]| {
+            let statement = file("bank.csv", text);
+            let map = "reference=Particulars,credit=Credit,debit=Debit";
+            let mut arguments = vec!["--gateway", "billdesk", "--columns", map, "--ours", &ours];
+            arguments.extend(more);
+            arguments.insert(0, &statement);
+            run(&parse(&arguments).unwrap()).is_ok()
+        };
+        let all = format!("{head}{paid}{rent}{total}");
+        assert!(settles(all.as_bytes(), &[]));
+        assert!(!settles(all.as_bytes(), &["--every-line"]));
+        assert!(settles(
+            format!("{head}{paid}{total}").as_bytes(),
+            &["--every-line"]
+        ));
+        let wide: Vec<u8> = std::iter::once(0xfeff)
+            .chain(
+                all.replace(',', "\t")
+                    .replace("\"1\t850.00 \"", "1850.00")
+                    .replace("\"40\t000.00\"", "40000")
+                    .encode_utf16(),
+            )
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert!(settles(&wide, &[]));
+        // The bill's money is missing, is another sum, comes twice, or is an open bill's.
+        assert!(!settles(format!("{head}{rent}{total}").as_bytes(), &[]));
+        assert!(!settles(
+            all.replace("1,850.00 ", "1,849.99").as_bytes(),
+            &[]
+        ));
+        assert!(!settles(
+            format!("{head}{paid}{paid}{total}").as_bytes(),
+            &[]
+        ));
+        assert!(!settles(
+            all.replace("NEFT/RENT,\"40,000.00\",", "UPI/OPEN-1,,5.00")
+                .as_bytes(),
+            &[]
+        ));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

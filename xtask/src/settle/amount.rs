@@ -14,15 +14,16 @@ pub(crate) enum Unit {
 pub(crate) struct Amount(pub(crate) i64);
 
 impl Amount {
-    /// Reads `850`, `850.5`, `-850.00`, `(850.00)`, `₹1,23,456.50`, `Rs. 850`. What would be less than a paisa is refused, and so is
-    /// whatever else there is: guessing at money is worse than stopping.
+    /// Reads `850`, `850.5`, `-850.00`, `850.00-`, `(850.00)`, `₹1,23,456.50`, `Rs. 850/-`, and with a bank's word for the side it is on
+    /// `850.00 Cr` and `850.00Dr`, of which the second went out. What would be less than a paisa is refused, and so is whatever else
+    /// there is: guessing at money is worse than stopping.
     pub(crate) fn parse(text: &str, unit: Unit) -> Result<Self, String> {
         let refused = || format!("`{text}` is not an amount");
-        let (rest, brackets) = text
-            .trim()
+        let (rest, side) = side(text.trim());
+        let (rest, brackets) = rest
             .strip_prefix('(')
             .and_then(|rest| rest.strip_suffix(')'))
-            .map_or((text.trim(), false), |rest| (rest.trim(), true));
+            .map_or((rest, false), |rest| (rest.trim(), true));
         let (rest, first) = sign(rest);
         let rest = ["INR", "Rs.", "Rs", "₹"]
             .iter()
@@ -34,10 +35,23 @@ impl Amount {
         } else {
             sign(rest)
         };
-        let minus = match (brackets, first.or(second)) {
-            (true, Some(_)) => return Err(refused()),
-            (brackets, sign) => brackets || sign == Some('-'),
+        let rest = rest.strip_suffix("/-").unwrap_or(rest);
+        let (rest, third) = match rest.strip_suffix('-') {
+            Some(rest) => (rest.trim_end(), Some('-')),
+            None => (rest, None),
         };
+        let signs = [
+            brackets.then_some('-'),
+            first.or(second),
+            third,
+            side.map(|side| if side == Side::Debit { '-' } else { '+' }),
+        ];
+        let mut signs = signs.into_iter().flatten();
+        let minus = signs.next() == Some('-');
+        // Two of them may say the same, or cancel each other out.
+        if signs.next().is_some() {
+            return Err(refused());
+        }
         let (whole, part) = rest.split_once('.').unwrap_or((rest, ""));
         let digits = ungrouped(whole).ok_or_else(refused)?;
         if !part.bytes().all(|byte| byte.is_ascii_digit()) || (rest.ends_with('.')) {
@@ -85,6 +99,33 @@ impl fmt::Display for Amount {
         );
         write!(f, "{sign}{rupees}.{rest:02}")
     }
+}
+
+/// On which side of the account it stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Credit,
+    Debit,
+}
+
+/// Takes a bank's `Cr`, `DR.` or `(Dr)` off the end.
+fn side(text: &str) -> (&str, Option<Side>) {
+    let bare = text.trim_end_matches(['.', ')']);
+    let Some((at, _)) = bare.char_indices().nth_back(1) else {
+        return (text, None);
+    };
+    let (amount, word) = bare.split_at(at);
+    let side = match word.to_ascii_lowercase().as_str() {
+        "cr" => Side::Credit,
+        "dr" => Side::Debit,
+        _ => return (text, None),
+    };
+    let amount = amount.trim_end();
+    let amount = match amount.strip_suffix('(') {
+        Some(amount) if text.ends_with(')') => amount.trim_end(),
+        _ => amount,
+    };
+    (amount, Some(side))
 }
 
 fn sign(text: &str) -> (&str, Option<char>) {
@@ -140,6 +181,14 @@ mod tests {
             ("-₹10", -1_000),
             ("₹-10", -1_000),
             ("92233720368547758.07", i64::MAX),
+            ("2,10,000.00 Cr", 21_000_000),
+            ("1,850.00Cr", 185_000),
+            ("1,850.00 DR.", -185_000),
+            ("500.00 (Dr)", -50_000),
+            ("₹ 500.00 cr", 50_000),
+            ("500.00-", -50_000),
+            ("Rs. 1,850/-", 185_000),
+            ("\u{a0}1,850.00\u{a0}", 185_000),
         ] {
             assert_eq!(
                 Amount::parse(text, Unit::Rupees),
@@ -179,6 +228,13 @@ mod tests {
             "92233720368547758.08",
             "१२",
             "12,3456",
+            "-500.00 Dr",
+            "(500.00) Cr",
+            "-500-",
+            "Cr",
+            "Dr.",
+            "500 Crore",
+            "500 CrDr",
         ] {
             assert!(Amount::parse(text, Unit::Rupees).is_err(), "{text}");
         }

@@ -15,6 +15,8 @@ pub(crate) struct Books {
     pub(crate) problems: Vec<String>,
     /// Bills of the gateway.
     pub(crate) bills: usize,
+    /// The numbers of all bills, paid or not, at any gateway.
+    pub(crate) references: BTreeSet<String>,
 }
 
 /// Where a part begins, and where the next one does.
@@ -63,6 +65,7 @@ pub(crate) fn read(parts: &[(String, String)], gateway: &str) -> Result<Books, S
             );
         }
     }
+    books.references = bills.into_keys().collect();
     Ok(books)
 }
 

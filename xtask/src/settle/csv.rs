@@ -1,4 +1,8 @@
-//! CSV as gateways and banks write it: RFC 4180, with what they add to it (a byte order mark, blank lines, bare line feeds).
+//! CSV as gateways and banks write it: RFC 4180, with what they add to it (a byte order mark, blank lines, bare line feeds, other
+//! separators, blanks around quotes).
+//!
+//! The `csv` crate takes a quote behind a blank (`, "1,850.00 "`, as banks write it) for a letter and parts the amount at its comma,
+//! and has no setting for it; so this is read here.
 
 /// One line with its number in the file, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +12,7 @@ pub(crate) struct Line {
 }
 
 /// Splits a file into lines of cells. Lines without any text are left out.
-pub(crate) fn read(text: &str) -> Result<Vec<Line>, String> {
+pub(crate) fn read(text: &str, separator: char) -> Result<Vec<Line>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     let (mut cells, mut cell) = (Vec::new(), String::new());
@@ -20,8 +24,11 @@ pub(crate) fn read(text: &str) -> Result<Vec<Line>, String> {
         match letter {
             '"' if quoted && letters.next_if_eq(&'"').is_some() => cell.push('"'),
             '"' if quoted => (quoted, closed) = (false, true),
-            '"' if cell.is_empty() && !closed => quoted = true,
-            ',' if !quoted => {
+            '"' if !closed && cell.trim().is_empty() => {
+                cell.clear();
+                quoted = true;
+            }
+            _ if letter == separator && !quoted => {
                 cells.push(std::mem::take(&mut cell));
                 closed = false;
             }
@@ -33,6 +40,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Line>, String> {
                 keep(&mut lines, started, std::mem::take(&mut cells));
                 started = number;
             }
+            _ if closed && letter.is_whitespace() => {}
             _ if closed => return Err(format!("line {number}: something follows a closing quote")),
             _ => {
                 if letter == '\n' {
@@ -61,7 +69,7 @@ mod tests {
     use super::*;
 
     fn cells(text: &str) -> Vec<(usize, Vec<String>)> {
-        let lines = read(text).unwrap();
+        let lines = read(text, ',').unwrap();
         lines.into_iter().map(|l| (l.number, l.cells)).collect()
     }
 
@@ -80,12 +88,15 @@ mod tests {
         );
         assert!(cells("").is_empty());
         assert_eq!(cells("a\rb").len(), 2);
+        let bank = read("a;\"b;c\" ; \"1,850.00 \"\n\t\n", ';').unwrap();
+        assert_eq!(bank[0].cells, owned(["a", "b;c", "1,850.00 "]));
+        assert_eq!(bank.len(), 1);
     }
 
     #[test]
     fn quotes_that_do_not_fit_are_refused() {
-        for text in ["a,\"b", "\"a\"b,c", "\"a\" ,c"] {
-            assert!(read(text).is_err(), "{text}");
+        for text in ["a,\"b", "\"a\"b,c", "\"a\" b,c"] {
+            assert!(read(text, ',').is_err(), "{text}");
         }
         // Inside a cell a quote is a letter.
         assert_eq!(

@@ -47,6 +47,8 @@ pub(crate) struct Theirs {
     pub(crate) kind: Kind,
     pub(crate) id: Option<String>,
     pub(crate) reference: Option<String>,
+    /// A bank's words about it.
+    pub(crate) narration: Option<String>,
     /// Of a refund: the payment.
     pub(crate) payment: Option<String>,
     /// Without a sign.
@@ -93,6 +95,126 @@ impl Outcome {
             self.different.push((ours, theirs));
         }
     }
+}
+
+/// Takes a bank's lines apart: those in whose words a bill of ours is named, and money that is no bill's. A bank has ids of its own, so
+/// only what we know by name counts; `bills` are the numbers of all bills in our books, paid or not.
+pub(crate) fn name_lines(
+    ours: &[Ours],
+    bills: &BTreeSet<String>,
+    theirs: Vec<Theirs>,
+) -> (Vec<Theirs>, Vec<Theirs>) {
+    let mut known: BTreeMap<String, BTreeSet<Name<'_>>> = BTreeMap::new();
+    let mut know = |text: &str, name| {
+        known.entry(text.to_uppercase()).or_default().insert(name);
+    };
+    for bill in bills {
+        know(bill, Name::Bill(bill));
+    }
+    for entry in ours {
+        if let Some(id) = &entry.id {
+            know(id, Name::Transaction(id));
+        }
+    }
+    let (mut named, mut no_bills) = (Vec::new(), Vec::new());
+    for mut line in theirs {
+        let texts = [&line.id, &line.reference, &line.narration];
+        let texts: Vec<String> = texts
+            .into_iter()
+            .flatten()
+            .map(|text| text.to_uppercase())
+            .collect();
+        let same_sum = |bill: &str| {
+            ours.iter().any(|entry| {
+                entry.reference == bill && entry.kind == line.kind && entry.amount == line.amount
+            })
+        };
+        let mut best: (usize, BTreeSet<Name<'_>>) = (0, BTreeSet::new());
+        for text in &texts {
+            for part in parts(text) {
+                let names = known.get(part).into_iter().flatten().filter(|name| {
+                    // A short number may be part of a date or an hour; the sum has to fit as well.
+                    part == text.trim()
+                        || part.bytes().any(|b| b.is_ascii_alphabetic())
+                        || matches!(name, Name::Bill(bill) if same_sum(bill))
+                });
+                let names: BTreeSet<_> = names.copied().collect();
+                if names.is_empty() || part.len() < best.0 {
+                    continue;
+                }
+                if part.len() > best.0 {
+                    best = (part.len(), BTreeSet::new());
+                }
+                best.1.extend(names);
+            }
+        }
+        let mut names = best.1.into_iter();
+        match (names.next(), names.next()) {
+            (None, _) => no_bills.push(line),
+            (Some(name), None) => {
+                (line.id, line.reference) = match name {
+                    Name::Bill(bill) => (None, Some(bill.to_owned())),
+                    Name::Transaction(id) => (Some(id.to_owned()), None),
+                };
+                named.push(line);
+            }
+            // It speaks of two of our bills: a person has to look.
+            (Some(_), Some(_)) => {
+                (line.id, line.reference) = (None, None);
+                named.push(line);
+            }
+        }
+    }
+    (named, no_bills)
+}
+
+/// What a word in a bank's text can be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name<'a> {
+    Bill(&'a str),
+    Transaction(&'a str),
+}
+
+/// A text, and everything in it that begins and ends where a word does: bills' numbers may have dashes, dots and underscores in them.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let edge = |at: usize, begins: bool| {
+        let (before, behind) = text.split_at(at);
+        let (before, behind) = (
+            letter(before.chars().next_back()),
+            letter(behind.chars().next()),
+        );
+        if begins {
+            behind && !before
+        } else {
+            before && !behind
+        }
+    };
+    let places: Vec<usize> = text
+        .char_indices()
+        .map(|(at, _)| at)
+        .chain([text.len()])
+        .collect();
+    let starts: Vec<usize> = places
+        .iter()
+        .copied()
+        .filter(|at| edge(*at, true))
+        .collect();
+    let ends: Vec<usize> = places
+        .iter()
+        .copied()
+        .filter(|at| edge(*at, false))
+        .collect();
+    let pairs: Vec<&str> = starts
+        .into_iter()
+        .flat_map(|start| {
+            let ends = ends.iter().filter(move |end| **end > start);
+            ends.filter_map(move |end| text.get(start..*end))
+        })
+        // The longest number and id there are.
+        .filter(|part| part.len() <= 80)
+        .collect();
+    std::iter::once(text.trim()).chain(pairs)
 }
 
 /// Matches the two.
@@ -260,6 +382,7 @@ mod tests {
             kind,
             id: (!id.is_empty()).then(|| id.to_owned()),
             reference: None,
+            narration: None,
             payment: None,
             amount: Amount(paise),
         }
@@ -280,6 +403,88 @@ mod tests {
     }
 
     use Kind::{Payment, Refund};
+
+    fn told(narration: &str, line: Theirs) -> Theirs {
+        Theirs {
+            narration: Some(narration.to_owned()),
+            ..line
+        }
+    }
+
+    #[test]
+    fn a_bank_s_words_name_the_bill() {
+        let ours = [
+            paid("BM345A-12", "pay_1", 185_000),
+            paid("1001", "pay_2", 100),
+            back("BM345A-12", Some("rfnd_1"), "pay_1", 50),
+        ];
+        let bills = [
+            "BM345A-12",
+            "BM345A-1",
+            "12",
+            "1001",
+            "A-1",
+            "A_1",
+            "a_1",
+            "OPEN-1",
+        ];
+        let bills: BTreeSet<String> = bills.into_iter().map(str::to_owned).collect();
+        let name = |line: Theirs| {
+            let (mut named, no_bills) = name_lines(&ours, &bills, vec![line]);
+            assert_eq!(named.len() + no_bills.len(), 1);
+            named.pop().map(|line| line.reference.or(line.id))
+        };
+        let bill = |reference: &str| Some(Some(reference.to_owned()));
+        let credit = |text: &str| name(told(text, line(Payment, "", 185_000)));
+        for text in [
+            // Field report B21.
+            "UPI/BM345A-12",
+            "upi/cr/432112345678/pallavi/hdfc/bm345a-12/pay",
+            "UPI-PALLAVI-p@okhdfc-HDFC0001-432112345678-BM345A-12",
+            "NEFT Bill BM345A-12.",
+            "BM345A-12",
+        ] {
+            assert_eq!(credit(text), bill("BM345A-12"), "{text}");
+        }
+        assert_eq!(credit("UPI/BM345A-1/x"), bill("BM345A-1"));
+        assert_eq!(credit("UPI/OPEN-1"), bill("OPEN-1"));
+        assert_eq!(credit("RAZORPAY pay_1"), bill("pay_1"));
+        assert_eq!(
+            name(told("REV rfnd_1", line(Refund, "X9", 50))),
+            bill("rfnd_1")
+        );
+        // A number alone counts when the sum is the bill's, or nothing else is said.
+        assert_eq!(
+            name(told("UPI/1001/x", line(Payment, "", 100))),
+            bill("1001")
+        );
+        assert_eq!(name(of("1001", line(Payment, "", 7))), bill("1001"));
+        for text in [
+            "UPI/1001/x",
+            "RENT 12-11-2026",
+            "XBM345A-12",
+            "BM345A-123",
+            "",
+            "₹/रोहन",
+        ] {
+            assert_eq!(credit(text), None, "{text}");
+        }
+        // Two of ours: not no bill's, and not matched either.
+        assert_eq!(credit("UPI/A-1/A_1"), Some(None));
+        assert_eq!(credit("UPI/A_1"), Some(None));
+    }
+
+    #[test]
+    fn money_for_an_open_bill_is_not_no_bill_s() {
+        let bills = BTreeSet::from(["OPEN-1".to_owned()]);
+        let lines = vec![
+            told("UPI/OPEN-1", line(Payment, "", 5)),
+            told("RENT", line(Payment, "", 6)),
+        ];
+        let (named, no_bills) = name_lines(&[], &bills, lines);
+        assert_eq!((named.len(), no_bills.len()), (1, 1));
+        assert!(!matching(Vec::new(), named).agrees());
+    }
 
     #[test]
     fn the_same_transactions_match_in_any_sequence() {
