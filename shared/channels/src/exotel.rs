@@ -19,6 +19,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks};
+use chatbill_domain::consent::ConsentWords;
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
@@ -147,6 +148,7 @@ struct Exotel {
     whatsapp: Option<WhatsApp>,
     sms: Option<Entity>,
     proofs: BillProofs,
+    consent_words: ConsentWords,
 }
 
 struct WhatsApp {
@@ -241,6 +243,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             whatsapp: by_whatsapp.then_some(WhatsApp { from, flat }),
             sms,
             proofs: tenant.payment.proofs.clone(),
+            consent_words: tenant.consent_words.clone(),
         })
     });
     match read {
@@ -604,7 +607,9 @@ impl Webhooks for Exotel {
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
         let object = |body: &[u8]| lenient::parse(body).ok();
-        bsp::each(&bsp::documents(webhook, object)?, document_signals)
+        bsp::each(&bsp::documents(webhook, object)?, |hook| {
+            document_signals(hook, &self.consent_words)
+        })
     }
 
     /// Exotel looks at the status only.
@@ -624,7 +629,7 @@ impl Webhooks for Exotel {
 }
 
 /// One document in whichever of Exotel's shapes.
-fn document_signals(hook: &Value) -> Result<Vec<Signal>, Unreadable> {
+fn document_signals(hook: &Value, words: &ConsentWords) -> Result<Vec<Signal>, Unreadable> {
     if hook.get("SmsSid").is_some() {
         return Ok(vec![sms_signal(hook)]);
     }
@@ -632,10 +637,10 @@ fn document_signals(hook: &Value) -> Result<Vec<Signal>, Unreadable> {
         .get("whatsapp")
         .map_or(&[][..], |whatsapp| list(whatsapp, "messages"))
         .iter()
-        .map(whatsapp_signal)
+        .map(|message| whatsapp_signal(message, words))
         .collect();
     signals.extend(payment_signals(hook));
-    signals.extend(portal_signal(hook));
+    signals.extend(portal_signal(hook, words));
     if signals.is_empty() {
         let has = |name: &str| hook.get(name).is_some();
         if !has("whatsapp") && !has("event") && !has("type") {
@@ -647,7 +652,7 @@ fn document_signals(hook: &Value) -> Result<Vec<Signal>, Unreadable> {
 }
 
 /// A delivery report of WhatsApp (`dlr`), or a message from a customer (`icm` in the documents, `incoming_message` in traffic).
-fn whatsapp_signal(message: &Value) -> Signal {
+fn whatsapp_signal(message: &Value, words: &ConsentWords) -> Signal {
     let kind = text(message, "callback_type").unwrap_or_default();
     match kind.as_str() {
         "dlr" => {}
@@ -656,7 +661,7 @@ fn whatsapp_signal(message: &Value) -> Signal {
             return bsp::inbound(
                 text(message, "from").as_deref(),
                 bsp::time(message, "timestamp"),
-                message.get("content").and_then(wish),
+                message.get("content").and_then(|said| wish(said, words)),
             );
         }
         other => {
@@ -699,7 +704,7 @@ fn whatsapp_signal(message: &Value) -> Signal {
 
 /// The newer portal's shapes of the same. "Receive Messages (Webhooks)": an `event` and a `message`; "WhatsApp Webhooks": a `type` and
 /// `data`. The statuses there are WhatsApp's words with Meta's codes, and no sample has the `custom_data` that would name the message.
-fn portal_signal(hook: &Value) -> Option<Signal> {
+fn portal_signal(hook: &Value, words: &ConsentWords) -> Option<Signal> {
     let nothing = Value::Null;
     let (kind, told) = match (text(hook, "event"), text(hook, "type")) {
         (Some(kind), _) => (kind, hook.get("message").unwrap_or(&nothing)),
@@ -711,7 +716,7 @@ fn portal_signal(hook: &Value) -> Option<Signal> {
         "incoming_message" | "inbound_message" => Some(bsp::inbound(
             text(told, "from").as_deref(),
             time,
-            wish(told.get("message").unwrap_or(told)),
+            wish(told.get("message").unwrap_or(told), words),
         )),
         "message_status" => {
             let error = list(told, "errors").first();

@@ -15,6 +15,7 @@
 
 use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, SendStep, Signal, Trust, Webhooks, Wish};
+use chatbill_domain::consent::ConsentWords;
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
@@ -74,6 +75,7 @@ struct Kaleyra {
     sms: Option<Sms>,
     payment_number: String,
     configuration_name: Option<String>,
+    consent_words: ConsentWords,
 }
 
 pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
@@ -131,6 +133,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
             sms,
             payment_number: payment_number.unwrap_or_else(|| channel.from.clone()),
             configuration_name: tenant.payment.configuration_name.clone(),
+            consent_words: tenant.consent_words.clone(),
         })
     });
     match read {
@@ -682,7 +685,7 @@ impl Webhooks for Kaleyra {
                     fields.insert(name.clone(), value.clone());
                 }
             }
-            report_signal(&Value::Object(fields))
+            report_signal(&Value::Object(fields), &self.consent_words)
         })
     }
 
@@ -696,12 +699,12 @@ impl Webhooks for Kaleyra {
     }
 }
 
-fn report_signal(report: &Value) -> Result<Vec<Signal>, Unreadable> {
+fn report_signal(report: &Value, words: &ConsentWords) -> Result<Vec<Signal>, Unreadable> {
     if is_inbound(report) {
         return Ok(vec![bsp::inbound(
             text(report, "from").as_deref(),
             bsp::time(report, "created_at"),
-            wish(report),
+            wish(report, words),
         )]);
     }
     if text(report, "status").is_none() {
@@ -727,16 +730,16 @@ fn is_inbound(report: &Value) -> bool {
 
 /// What a customer asks for. A text is in `body`; of a button or a list the page names no variable of its own, so the others that hold
 /// words are looked at as well: `custom_response` and `message`, which may be WhatsApp's own object as a text.
-fn wish(report: &Value) -> Option<Wish> {
+fn wish(report: &Value, words: &ConsentWords) -> Option<Wish> {
     let said = ["body", "custom_response", "message"];
     said.iter().find_map(|name| {
         let said = report.get(*name)?;
         match said {
-            Value::String(text) => Wish::of(text).or_else(|| {
+            Value::String(text) => words.wish(text).or_else(|| {
                 let inner = lenient::parse(text.as_bytes()).ok()?;
-                wire::wish(&inner)
+                wire::wish(&inner, words)
             }),
-            object => wire::wish(object),
+            object => wire::wish(object, words),
         }
     })
 }

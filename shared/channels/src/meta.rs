@@ -14,6 +14,7 @@
 //! - A customer who has a username may come without a phone number; such a message opens no window we could use.
 
 use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Webhooks};
+use chatbill_domain::consent::ConsentWords;
 use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
@@ -24,6 +25,7 @@ use chatbill_domain::message::{
     Tag,
 };
 use chatbill_domain::payment::{Found, PaymentMode, RefundReport, RefundRequest, Speed};
+use chatbill_domain::phone::Country;
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, ChannelKind, ChannelSettings, FirstForm, Tenant};
 use chatbill_domain::time::Millis;
@@ -158,6 +160,9 @@ struct Meta {
     configuration_name: Option<String>,
     /// The gateway the configuration must lead to, when bills are paid through one.
     native_gateway: Option<String>,
+    /// The shop's country decides how a number of a few digits is meant, in a bill and here alike.
+    country: Country,
+    consent_words: ConsentWords,
 }
 
 pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
@@ -210,6 +215,8 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
                 verify_token: [verify_token],
                 configuration_name: tenant.payment.configuration_name.clone(),
                 native_gateway: native.then(|| tenant.payment.account.vendor.clone()),
+                country: tenant.country,
+                consent_words: tenant.consent_words.clone(),
             }))
         }
         Ok(_) => Err(faults),
@@ -779,7 +786,7 @@ impl Meta {
         for message in list(value, "messages") {
             // A window belongs to one number of ours: without the number nobody knows which.
             signals.push(match number {
-                Some(_) => inbound(message),
+                Some(_) => inbound(message, self),
                 None => Signal::Ignored("a customer's message to an unknown number".to_owned()),
             });
         }
@@ -886,7 +893,7 @@ fn configuration_faults(
 const NOT_WRITTEN: &[&str] = &["system", "request_welcome"];
 
 /// "Webhooks, messages": a customer's own message opens the 24-hour window, whatever is in it.
-fn inbound(message: &Value) -> Signal {
+fn inbound(message: &Value, ours: &Meta) -> Signal {
     let ignored = |what: &str| Signal::Ignored(what.to_owned());
     let kind = text(message, "type").unwrap_or_default();
     if NOT_WRITTEN.contains(&kind.as_str()) {
@@ -898,7 +905,8 @@ fn inbound(message: &Value) -> Signal {
     }
     // "Business-scoped user IDs": `from` is left out, or holds such an id, when the customer's number is not shown.
     let phone = text(message, "from")
-        .and_then(|from| Msisdn::from_vendor(&format!("+{}", from.trim_start_matches('+'))).ok());
+        .map(|from| format!("+{}", from.trim_start_matches('+')))
+        .and_then(|from| Msisdn::from_people(&from, ours.country).ok());
     let Some(phone) = phone else {
         return ignored("a message from a customer whose number is not shown");
     };
@@ -906,7 +914,7 @@ fn inbound(message: &Value) -> Signal {
     Signal::Inbound {
         phone,
         at: at.map(Millis::from_seconds),
-        wish: wish(message),
+        wish: wish(message, &ours.consent_words),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every provider's file needs to read and write the wire.
 
 use chatbill_domain::connector::Wish;
+use chatbill_domain::consent::ConsentWords;
 use chatbill_domain::contact::quotable;
 use chatbill_domain::lenient;
 use chatbill_domain::message::{Outgoing, Remedy, SendFailure};
@@ -47,8 +48,9 @@ pub(crate) fn read_form(body: &[u8]) -> Value {
 }
 
 /// "Webhooks, messages": what a customer asks for with a message, in the object that Meta makes of it and others pass on. A button, a
-/// row of a list or the answers of a flow count like the same words typed: what stands on them first, then what lies behind.
-pub(crate) fn wish(message: &Value) -> Option<Wish> {
+/// row of a list or the answers of a flow count like the same words typed: what stands on them first, then what lies behind. `words`
+/// are the shop's own.
+pub(crate) fn wish(message: &Value, words: &ConsentWords) -> Option<Wish> {
     let places = [
         "/text/body",
         "/button/text",
@@ -61,12 +63,12 @@ pub(crate) fn wish(message: &Value) -> Option<Wish> {
     places
         .iter()
         .filter_map(|place| message.pointer(place)?.as_str())
-        .find_map(Wish::of)
-        .or_else(|| flow_wish(message))
+        .find_map(|text| words.wish(text))
+        .or_else(|| flow_wish(message, words))
 }
 
 /// "Flows, responses": the answers are JSON within a text. One that is a wish by itself counts, unless another is the opposite.
-fn flow_wish(message: &Value) -> Option<Wish> {
+fn flow_wish(message: &Value, words: &ConsentWords) -> Option<Wish> {
     let answers = message.pointer("/interactive/nfm_reply/response_json")?;
     let answers = match answers {
         Value::String(text) => lenient::parse(text.as_bytes()).ok()?,
@@ -76,7 +78,7 @@ fn flow_wish(message: &Value) -> Option<Wish> {
         .as_object()?
         .iter()
         .filter(|(name, _)| *name != "flow_token")
-        .filter_map(|(_, answer)| Wish::of(answer.as_str()?));
+        .filter_map(|(_, answer)| words.wish(answer.as_str()?));
     let first = wishes.next()?;
     wishes.all(|wish| wish == first).then_some(first)
 }

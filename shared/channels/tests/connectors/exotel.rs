@@ -800,6 +800,10 @@ fn a_customer_who_writes_is_heard_in_both_forms() {
         ("Hello", None),
         ("STOP", Some(Wish::OptOut)),
         ("start", Some(Wish::OptIn)),
+        ("కృపయా ఆపండి", None),
+        ("దయచేసి ఆపండి 🙏", Some(Wish::OptOut)),
+        // The shop's own.
+        ("No bills, please!", Some(Wish::OptOut)),
         ("please stop the noise", None),
     ] {
         for kind in ["icm", "incoming_message"] {

@@ -1104,6 +1104,8 @@ fn a_customer_who_writes_is_heard() {
             ("Hello", None),
             ("Stop", Some(Wish::OptOut)),
             ("START", Some(Wish::OptIn)),
+            ("बन्द करो 🙏", Some(Wish::OptOut)),
+            ("bills again", Some(Wish::OptIn)),
         ] {
             for (created, at) in [
                 ("", None),

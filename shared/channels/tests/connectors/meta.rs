@@ -2,6 +2,7 @@
 
 use chatbill_domain::bill::Header;
 use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Wish};
+use chatbill_domain::contact::Msisdn;
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
@@ -13,6 +14,7 @@ use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Found, PaymentMode, RefundReport, RefundRequest, RefundStatus, Speed,
 };
+use chatbill_domain::phone::Country;
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
@@ -1379,6 +1381,29 @@ fn an_intent_that_cannot_collect_the_bill_is_given_up() {
 }
 
 /// One inbound message to our number.
+#[test]
+fn a_number_is_the_one_the_bill_was_sent_to() {
+    let mut hook = fixture("meta/wh_inbound_text.json");
+    hook["entry"][0]["changes"][0]["value"]["messages"] = json!([
+        {"from": "9607712345", "id": "wamid.1", "timestamp": "1749416383", "type": "text", "text": {"body": "STOP"}}
+    ]);
+    for (country, number) in [("MV", "+9607712345"), ("IN", "+919607712345")] {
+        let country = Country::parse(country).unwrap();
+        let mut shop = tenant(&settings(), &payment());
+        shop.country = country;
+        let c = chatbill_channels::open(&shop).unwrap();
+        let verified = c.verify(signed(hook.to_string().into_bytes())).unwrap();
+        let heard = c.read(&verified).unwrap();
+        let Some(Signal::Inbound { phone, .. }) = heard.first() else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(phone.e164(), number);
+        // A till in that country writes it like this.
+        let posted = Msisdn::from_people("+960 771-2345", country);
+        assert_eq!(posted.as_ref(), Ok(phone));
+    }
+}
+
 fn wrote(message: Value) -> Signal {
     let mut hook = fixture("meta/wh_inbound_text.json");
     hook["entry"][0]["changes"][0]["value"]["messages"] = json!([message]);
@@ -1409,6 +1434,10 @@ fn a_customer_s_message_opens_the_window_and_may_be_a_wish() {
         (
             json!({"type": "text", "text": {"body": "please stop by my shop"}}),
             None,
+        ),
+        (
+            json!({"type": "text", "text": {"body": "No bills 🙏"}}),
+            Some(Wish::OptOut),
         ),
         (
             json!({"type": "button", "button": {"text": "Unsubscribe", "payload": "u"}}),

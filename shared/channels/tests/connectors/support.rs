@@ -32,6 +32,7 @@ pub(crate) fn tenant(channel: &Value, payment: &Value) -> Tenant {
         "receipt_secrets": ["0123456789abcdef"],
         "channel": channel,
         "payment": payment,
+        "consent_words": {"stop": ["no bills"], "start": ["bills again"]},
     });
     Tenant::read(&document.to_string(), false).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
