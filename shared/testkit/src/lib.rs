@@ -8,6 +8,8 @@
     reason = "only tests link this crate, and there a panic at the right line is the best answer"
 )]
 
+#[cfg(feature = "functions")]
+pub mod aws;
 pub mod builders;
 #[cfg(feature = "functions")]
 pub mod conformance;

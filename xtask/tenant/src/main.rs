@@ -65,6 +65,15 @@ fn check_all(files: &[&str], local: bool, live: bool) -> ExitCode {
             }
             Ok(text) => match check(&text, local) {
                 Ok(tenant) => {
+                    match tier(text.len()) {
+                        Ok(None) => {}
+                        Ok(Some(note)) => println!("{file}: {note}"),
+                        Err(fault) => {
+                            eprintln!("{file}: {fault}");
+                            code = ExitCode::FAILURE;
+                            continue;
+                        }
+                    }
                     println!(
                         "{file}: good. {} ({}) bills by {} through {}, paid by {} at {}",
                         tenant.display_name,
@@ -88,6 +97,26 @@ fn check_all(files: &[&str], local: bool, live: bool) -> ExitCode {
         }
     }
     code
+}
+
+/// What a parameter of the standard tier holds, in bytes ("Managing parameter tiers", Systems Manager user guide).
+const STANDARD: usize = 4096;
+/// What one of the advanced tier holds, and none holds more.
+const ADVANCED: usize = 8192;
+
+/// What has to be known about a document of this size, put into the parameter store as it is.
+fn tier(bytes: usize) -> Result<Option<String>, String> {
+    if bytes > ADVANCED {
+        Err(format!(
+            "{bytes} bytes; no parameter holds more than {ADVANCED}. Leave out blanks, previous secrets and registered texts that nothing sends"
+        ))
+    } else if bytes > STANDARD {
+        Ok(Some(format!(
+            "{bytes} bytes; more than {STANDARD} are a parameter of the Advanced tier, which costs money: put it with --tier Intelligent-Tiering"
+        )))
+    } else {
+        Ok(None)
+    }
 }
 
 /// Everything the functions would refuse: the document's form, and what its gateway and provider need.
@@ -419,6 +448,31 @@ mod tests {
         let mut meta = example();
         meta["channel"]["kind"] = json!("sms");
         assert!(check(&meta.to_string(), false).is_err() && !schema.is_valid(&meta));
+    }
+
+    #[test]
+    fn a_document_too_large_for_its_parameter_is_told_of() {
+        assert_eq!(tier(STANDARD), Ok(None));
+        assert!(
+            tier(STANDARD + 1)
+                .unwrap()
+                .unwrap()
+                .contains("Intelligent-Tiering")
+        );
+        assert!(tier(ADVANCED).unwrap().is_some());
+        assert!(tier(ADVANCED + 1).unwrap_err().contains("8193 bytes"));
+        // As a person meets it: blanks count, for they are put as well.
+        let folder = std::env::temp_dir().join(format!("tenant-check-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("acme.json");
+        let mut text = example().to_string();
+        for (length, good) in [(STANDARD, true), (ADVANCED, true), (ADVANCED + 1, false)] {
+            text.push_str(&" ".repeat(length - text.len()));
+            std::fs::write(&path, &text).unwrap();
+            let code = check_all(&[path.to_str().unwrap()], false, false);
+            assert_eq!(code == ExitCode::SUCCESS, good, "{length}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     /// Also where a vendor signs everything: the address may have the token all the same.

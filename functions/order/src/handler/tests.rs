@@ -4,10 +4,11 @@ use std::time::Duration;
 use chatbill_domain::event::Event;
 use chatbill_domain::ports::StoreError;
 use chatbill_domain::time::Millis;
-use chatbill_testkit::builders::{bill, captured, key};
+use chatbill_testkit::aws::FakeAws;
+use chatbill_testkit::builders::{bill, captured, key, tenant_json};
 use chatbill_testkit::events::{self, json_body};
 use chatbill_testkit::logs::Logs;
-use chatbill_testkit::memory::{MemoryOrders, MemoryTenants};
+use chatbill_testkit::memory::{FixedClock, MemoryOrders, MemoryTenants};
 use chatbill_testkit::world::{World, bill_sent};
 use serde_json::json;
 
@@ -166,4 +167,44 @@ async fn a_corrupt_order_shows_nothing_of_its_inside() {
     let response = error.into_response("request-1");
     assert_eq!(code(&response), (500, "internal_error".to_owned()));
     assert!(!json_body(&response).to_string().contains("BM345A"));
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_made_up_keys_cost_a_handful_of_calls() {
+    let (aws, endpoint) = FakeAws::start().await;
+    aws.put("/chatbill/test/tenants/acme", &tenant_json());
+    let credentials = chatbill_store::Credentials::new("test", "test", None, None, "test");
+    let config = chatbill_store::configured("ap-south-1".to_owned(), credentials, Some(endpoint));
+    let clock = FixedClock::default();
+    let ports = Ports {
+        store: chatbill_store::DynamoOrders::new(&config, "orders"),
+        tenants: chatbill_store::SsmTenants::new(
+            &config,
+            "/chatbill/test/tenants",
+            true,
+            |_| Ok(()),
+            clock.clone(),
+        ),
+        clock,
+    };
+    for n in 0..100_000 {
+        let key = match n % 2 {
+            0 => format!("cb_acme_{n:032}"),
+            _ => format!("cb_made-up-{n}_{n:032}"),
+        };
+        let request = lambda_http::http::Request::builder()
+            .uri("/invoices/BM345A-12")
+            .header("x-api-key", key)
+            .body(Body::Empty)
+            .unwrap();
+        let request = request.with_raw_http_path("/invoices/BM345A-12");
+        let refused = handle(&ports, request).await.unwrap_err();
+        assert_eq!(refused.status(), 401, "{n}");
+    }
+    let calls = aws.calls();
+    assert!(
+        calls.keys().all(|call| call.starts_with("AmazonSSM.")),
+        "{calls:?}"
+    );
+    assert!(calls.values().sum::<usize>() <= 3, "{calls:?}");
 }

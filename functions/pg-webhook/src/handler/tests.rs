@@ -5,7 +5,10 @@ use chatbill_domain::order::{Hold, MessageStatus, PaymentStatus};
 use chatbill_domain::payment::PaymentMode;
 use chatbill_domain::ports::Created;
 use chatbill_domain::signature::hmac_sha256;
-use chatbill_testkit::builders::{NOW, bill, bill_with, captured, draft, key, reference};
+use chatbill_testkit::aws::FakeAws;
+use chatbill_testkit::builders::{
+    NOW, bill, bill_with, captured, draft, key, reference, tenant_json,
+};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
@@ -689,4 +692,70 @@ async fn a_refund_made_in_the_dashboard_appears_and_is_told_once() {
         .iter()
         .filter(|m| matches!(m.key, MessageKey::Refund(_)));
     assert_eq!(told.count(), 1);
+}
+
+/// What a stranger sends: to merchants that there are not, and to one there is, with a signature or token that was made up.
+fn by_a_stranger(n: usize) -> Request {
+    let sources = [
+        "razorpay", "payu", "zaakpay", "billdesk", "meta", "exotel", "kaleyra",
+    ];
+    let source = sources[n % sources.len()];
+    let (source, tenant) = match n % 4 {
+        0 => ("razorpay", "acme".to_owned()),
+        1 => ("meta", "acme".to_owned()),
+        _ => (source, format!("made-up-{n}")),
+    };
+    let forged = hex::encode(hmac_sha256(b"guessed", &n.to_be_bytes()));
+    let path = format!("/webhooks/{source}/{tenant}?token={forged}");
+    let request = lambda_http::http::Request::builder()
+        .method(if n % 8 == 1 { "GET" } else { "POST" })
+        .uri(&path)
+        .header("content-type", "application/json")
+        .header("x-razorpay-signature", &forged)
+        .header("x-hub-signature-256", format!("sha256={forged}"))
+        .body(Body::Text(format!(
+            "{{\"event\": \"payment_link.paid\", \"n\": {n}}}"
+        )))
+        .unwrap();
+    request.with_raw_http_path(path.split('?').next().unwrap())
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_forgeries_cost_a_handful_of_calls() {
+    let (aws, endpoint) = FakeAws::start().await;
+    aws.put("/chatbill/test/tenants/acme", &tenant_json());
+    let credentials = chatbill_store::Credentials::new("test", "test", None, None, "test");
+    let config =
+        chatbill_store::configured("ap-south-1".to_owned(), credentials, Some(endpoint.clone()));
+    let http = ScriptedHttp::default();
+    let ports = Ports {
+        store: chatbill_store::DynamoOrders::new(&config, "orders"),
+        queue: chatbill_store::SqsQueue::new(&config, format!("{endpoint}/queue")),
+        tenants: chatbill_store::SsmTenants::new(
+            &config,
+            "/chatbill/test/tenants",
+            true,
+            |_| Ok(()),
+            FixedClock::default(),
+        ),
+        http: http.clone(),
+        clock: FixedClock::default(),
+    };
+    let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+    for n in 0..100_000 {
+        let answer = handle(&ports, by_a_stranger(n)).await;
+        let answer = answer.unwrap_or_else(|error| error.into_response("request-1"));
+        *statuses.entry(answer.status().as_u16()).or_default() += 1;
+    }
+    assert_eq!(
+        statuses,
+        [(401, 37_500), (403, 12_500), (404, 50_000)].into()
+    );
+    let calls = aws.calls();
+    assert!(
+        calls.keys().all(|call| call.starts_with("AmazonSSM.")),
+        "{calls:?}"
+    );
+    assert!(calls.values().sum::<usize>() <= 3, "{calls:?}");
+    assert!(http.labels().is_empty());
 }

@@ -1,12 +1,15 @@
 use chatbill_domain::event::Event;
 use chatbill_domain::message::Fulfilment;
 use chatbill_domain::payment::Started;
-use chatbill_testkit::builders::{bill, captured, draft, key};
+use chatbill_domain::signature::hmac_sha256;
+use chatbill_testkit::aws::FakeAws;
+use chatbill_testkit::builders::{bill, captured, draft, key, tenant_json};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{FixedClock, MemoryOrders, MemoryTenants};
 use chatbill_testkit::network::Break;
 use chatbill_testkit::world::{World, started};
+use lambda_http::RequestExt;
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -325,4 +328,61 @@ async fn a_page_that_has_no_form_to_post_does_not_lead_to_itself() {
             .unwrap()
             .ends_with("/pay")
     );
+}
+
+/// Links that nobody was given: long and short ones, of merchants that there are not and of one there is.
+fn made_up(n: usize) -> String {
+    let guessed = SecretString::from(format!("guessed-{n}"));
+    let reference = format!("BM-{n}");
+    match n % 4 {
+        0 => ReceiptToken::issue(&key("acme", &reference), &guessed),
+        1 => ReceiptToken::issue(&key(&format!("made-up-{n}"), &reference), &guessed),
+        // With the mark of the merchant, as everybody has it who got one link.
+        2 => ShortCode::issue(&key("acme", &reference), &guessed)
+            .as_str()
+            .to_owned(),
+        _ => {
+            let bytes = hmac_sha256(b"guessed", &n.to_be_bytes());
+            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()[..13].to_owned()
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_made_up_links_cost_a_handful_of_calls() {
+    let (aws, endpoint) = FakeAws::start().await;
+    aws.put("/chatbill/test/tenants/acme", &tenant_json());
+    let credentials = chatbill_store::Credentials::new("test", "test", None, None, "test");
+    let config = chatbill_store::configured("ap-south-1".to_owned(), credentials, Some(endpoint));
+    let clock = FixedClock::default();
+    let ports = Ports {
+        store: chatbill_store::DynamoOrders::new(&config, "orders"),
+        tenants: chatbill_store::SsmTenants::new(
+            &config,
+            "/chatbill/test/tenants",
+            true,
+            |_| Ok(()),
+            clock.clone(),
+        ),
+        clock,
+    };
+    for n in 0..100_000 {
+        let path = match n % 3 {
+            0 => format!("/r/{}", made_up(n)),
+            1 => format!("/r/{}/pay", made_up(n)),
+            _ => format!("/r/{}/qr.png", made_up(n)),
+        };
+        let request = lambda_http::http::Request::builder()
+            .uri(&path)
+            .body(Body::Empty)
+            .unwrap();
+        let answer = handle(&ports, request.with_raw_http_path(&path)).await;
+        assert_eq!(answer.unwrap().status(), 404, "{path}");
+    }
+    let calls = aws.calls();
+    assert!(
+        calls.keys().all(|call| call.starts_with("AmazonSSM.")),
+        "{calls:?}"
+    );
+    assert!(calls.values().sum::<usize>() <= 3, "{calls:?}");
 }
