@@ -5,8 +5,8 @@ use chatbill_domain::fault::listed;
 use chatbill_domain::flows::deliver::{Deps, Verdict, deliver};
 use chatbill_domain::pace::Pace;
 use chatbill_domain::ports::{
-    Clock, Contacts, DeadLetters, DeliverTask, HttpSend, Links, OrderStore, Random, TenantError,
-    Tenants, Visibility,
+    Clock, Contacts, DeadLetters, DeliverTask, HttpSend, Links, OrderStore, Random, StoreError,
+    TenantError, Tenants, Visibility,
 };
 use chatbill_runtime::batch::Handled;
 
@@ -88,6 +88,16 @@ where
     match deliver(&deps, &tenant, channel.as_ref(), &task, first).await {
         Ok(Verdict::Done) => Handled::Done,
         Ok(Verdict::Again(seconds)) => again(ports, &message, seconds).await,
+        // No try can be written down, so none is made, now or later.
+        Err(error @ StoreError::Full(_)) => {
+            tracing::error!(
+                event = "message_given_up",
+                order.tenant_id = %task.tenant_id, order.reference_id = %task.reference_id,
+                message.key = %task.message,
+                "{error}"
+            );
+            Handled::Done
+        }
         Err(error) => {
             tracing::error!(order.reference_id = %task.reference_id, "{error}");
             again(ports, &message, TROUBLE).await

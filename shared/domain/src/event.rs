@@ -6,7 +6,10 @@ use crate::contact::Msisdn;
 use crate::ids::ReferenceId;
 use crate::message::{Form, Fulfilment, MessageKey, Report, SendFailure};
 use crate::money::Paise;
-use crate::payment::{Closed, PaymentReport, RefundReport, RefundStatus, Speed, Started};
+use crate::order::SEND_BACK_PREFIX;
+use crate::payment::{
+    AttemptStatus, Closed, PaymentReport, RefundReport, RefundStatus, Speed, Started,
+};
 use crate::signature::sha256;
 use crate::time::Millis;
 
@@ -208,6 +211,34 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// It tells of money or settles what becomes of it, so an order always has room for it. An attempt that took nothing does not.
+    #[must_use]
+    pub fn is_about_money(&self) -> bool {
+        match self {
+            Self::Payment(report) => report.status >= AttemptStatus::Authorized,
+            Self::Refund { .. }
+            | Self::RefundTried { .. }
+            | Self::RefundEnded { .. }
+            | Self::Settled { .. }
+            | Self::Closed { .. }
+            | Self::Expired => true,
+            Self::RefundAsked { .. } => !is_ask(self),
+            _ => false,
+        }
+    }
+}
+
+/// What only a shop's asking brings about. Money that the terms send back is asked back by us.
+#[must_use]
+pub fn is_ask(event: &Event) -> bool {
+    match event {
+        Event::Fulfilment { .. } | Event::Resend { .. } | Event::ResendAnswered { .. } => true,
+        Event::RefundAsked { id, .. } => !id.starts_with(SEND_BACK_PREFIX),
+        _ => false,
+    }
+}
+
 /// How a call to the gateway for a refund ended without the gateway taking it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -386,7 +417,6 @@ mod tests {
     use super::*;
     use crate::message::{Progress, Remedy};
     use crate::money::Paise;
-    use crate::payment::AttemptStatus;
 
     /// Every event with every field, so that no two fields share a letter: serde writes such an event and cannot read it back.
     #[test]

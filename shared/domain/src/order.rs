@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::bill::Bill;
 use crate::contact::Msisdn;
 use crate::delivery;
-use crate::event::{Event, Recorded, RefundOutcome};
+use crate::event::{Event, Recorded, RefundOutcome, is_ask};
 use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure};
 use crate::money::Paise;
@@ -740,6 +740,16 @@ impl Order {
             && self.bytes() < ASKS_END
     }
 
+    /// The order has had its tries to send.
+    #[must_use]
+    pub fn is_out_of_sendings(&self) -> bool {
+        let tries = self
+            .events
+            .iter()
+            .filter(|r| matches!(r.event, Event::Try { .. }));
+        tries.count() >= MOST_SENDINGS
+    }
+
     /// About what the order takes of its item.
     fn bytes(&self) -> usize {
         let length = |text: serde_json::Result<String>| text.map_or(0, |text| text.len());
@@ -1452,14 +1462,11 @@ const ASKS_END: usize = 300_000;
 /// Without an `Idempotency-Key`, a re-send to the same number within this many seconds is the same one.
 const SAME_RESEND: i64 = 60;
 
-/// What only a shop's asking brings about. Money that the terms send back is asked back by us.
-fn is_ask(event: &Event) -> bool {
-    match event {
-        Event::Fulfilment { .. } | Event::Resend { .. } | Event::ResendAnswered { .. } => true,
-        Event::RefundAsked { id, .. } => !id.starts_with(SEND_BACK_PREFIX),
-        _ => false,
-    }
-}
+/// An order with so many events takes no more reports that tell of no money: attempts to pay that took nothing, and what became of a
+/// message. Who tries cards on a link, or a provider that repeats itself, must not fill the item.
+pub const MOST_REPORTED: usize = 600;
+/// So many tries to send are made for one order in all.
+pub const MOST_SENDINGS: usize = 300;
 
 /// The order is looked at this long after creating its payment got stuck, in seconds.
 const START_PATIENCE: i64 = 60;

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// What is stored cannot be read; a person must look.
     #[error("stored order is corrupt: {0}")]
     Corrupt(String),
+    /// The item has reached the store's limit and takes no more of what is not money; nothing was written.
+    #[error("no room for more: {0}")]
+    Full(String),
 }
 
 /// What creating an order found.
@@ -99,7 +102,8 @@ pub trait OrderStore: Sync {
         key: &OrderKey,
     ) -> impl Future<Output = Result<Option<ReferenceId>, StoreError>> + Send;
 
-    /// Adds facts to an order. (UpdateItem)
+    /// Adds facts to an order. Where its item has no room left, facts about money are kept beside it and read back with it, and what
+    /// comes after them too; anything else is refused as [`StoreError::Full`]. [UpdateItem; 4 when the item is full, then 2 or 3]
     fn append(
         &self,
         key: &OrderKey,

@@ -225,6 +225,7 @@ impl From<StoreError> for ApiError {
                 Self::unavailable("store_unavailable", 2, error.to_string())
             }
             StoreError::Corrupt(_) => Self::internal(error.to_string()),
+            StoreError::Full(_) => Self::conflict("order_full", error.to_string()),
         }
     }
 }

@@ -88,7 +88,7 @@ impl DayIndex for DynamoOrders {
         let mut orders = Vec::with_capacity(found.len());
         for key in keys {
             if let Some(item) = found.remove(key)
-                && let Record::Order(order) = item::read(key, &item)?
+                && let Record::Order(order) = self.record(key, item).await?
             {
                 orders.push(*order);
             }

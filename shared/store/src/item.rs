@@ -11,7 +11,11 @@
 //! | `day_shard` | S | the day index: `<tenant>#<day in India>#<shard>`; written once, when the bill is taken |
 //! | `checks` | N | looks in vain since the last event; absent is 0 |
 //! | `ttl` | N | seconds; only while parked |
+//! | `more` | BOOL | the item is full, see below; there from the beginning as false, because changing it takes no room |
 //! | `alias_of` | S | the order this message reference belongs to; such an item has nothing else |
+//!
+//! A full item goes on in another with the record `<tenant>#more`, which has `events` and `keys` only. From then on nothing is added to
+//! the first, so the sequence of events is that of both lists, one after the other.
 
 use std::collections::HashMap;
 
@@ -25,6 +29,7 @@ use chatbill_domain::time::Millis;
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 const KIND: &str = "#order";
+const MORE: &str = "#more";
 
 /// What an item can be.
 pub(crate) enum Record {
@@ -45,6 +50,47 @@ pub(crate) fn primary_key(key: &OrderKey) -> Item {
             text(format!("{}{KIND}", key.tenant.as_str())),
         ),
     ])
+}
+
+/// The primary key of what no longer fits into the item.
+pub(crate) fn more_key(key: &OrderKey) -> Item {
+    HashMap::from([
+        ("reference_id".to_owned(), text(key.reference.as_str())),
+        (
+            "record".to_owned(),
+            text(format!("{}{MORE}", key.tenant.as_str())),
+        ),
+    ])
+}
+
+/// The item is full and goes on in another.
+pub(crate) fn has_more(item: &Item) -> bool {
+    item.get("more")
+        .and_then(|more| more.as_bool().ok())
+        .is_some_and(|more| *more)
+}
+
+/// How many events the item has.
+pub(crate) fn count(item: &Item) -> usize {
+    item.get("events")
+        .and_then(|list| list.as_l().ok())
+        .map_or(0, Vec::len)
+}
+
+/// A full item and what it goes on with, as one.
+pub(crate) fn join(mut head: Item, more: Option<Item>) -> Item {
+    let mut more = more.unwrap_or_default();
+    if let (Some(AttributeValue::L(events)), Some(AttributeValue::L(further))) =
+        (head.get_mut("events"), more.remove("events"))
+    {
+        events.extend(further);
+    }
+    if let (Some(AttributeValue::Ss(keys)), Some(AttributeValue::Ss(further))) =
+        (head.get_mut("keys"), more.remove("keys"))
+    {
+        keys.extend(further);
+    }
+    head
 }
 
 /// The order a primary key names; `None` for records of another kind.

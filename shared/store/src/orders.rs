@@ -80,8 +80,122 @@ impl DynamoOrders {
     }
 
     async fn get(&self, key: &OrderKey) -> Result<Option<Record>, StoreError> {
-        let item = self.fetch(item::primary_key(key)).await?;
-        item.map(|item| item::read(key, &item)).transpose()
+        match self.fetch(item::primary_key(key)).await? {
+            Some(item) => self.record(key, item).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What an item is, with what no longer fitted into it.
+    pub(crate) async fn record(&self, key: &OrderKey, item: Item) -> Result<Record, StoreError> {
+        item::read(key, &self.whole(key, item).await?)
+    }
+
+    async fn whole(&self, key: &OrderKey, item: Item) -> Result<Item, StoreError> {
+        if !item::has_more(&item) {
+            return Ok(item);
+        }
+        let more = self.fetch(item::more_key(key)).await?;
+        Ok(item::join(item, more))
+    }
+
+    /// The order's item has no room for facts about money: it is closed, and they go beside it.
+    async fn open_more(&self, key: &OrderKey, append: &Append) -> Result<Appended, StoreError> {
+        tracing::error!(
+            event = "order_full",
+            order.tenant_id = %key.tenant, order.reference_id = %key.reference,
+            "the order's item is full; what it is told of money is kept beside it"
+        );
+        let update = Update::new(true)
+            .only_if("attribute_exists(bill)")
+            .set("more = :yes")
+            .value(":yes", AttributeValue::Bool(true));
+        match self.update(key, update).await? {
+            Written::Yes(head) => self.append_more(key, append, head).await,
+            Written::Refused(_) => Ok(Appended::Missing),
+        }
+    }
+
+    /// Adds to what lies beside a full item. Nothing is added to that any more, so the knowledge of it is not old.
+    async fn append_more(
+        &self,
+        key: &OrderKey,
+        append: &Append,
+        mut head: Item,
+    ) -> Result<Appended, StoreError> {
+        if append.once.as_ref().is_some_and(|o| item::knows(&head, o)) {
+            let order = order(key, &self.whole(key, head).await?)?;
+            return Ok(Appended::Duplicate(order));
+        }
+        // Due too early costs a look; due too late, because somebody died in between, leaves a customer waiting.
+        if let Due::At(_) = append.due
+            && let Some(item) = self.set_due(key, append.due).await?
+        {
+            head = item;
+        }
+        let before = item::count(&head);
+        let mut update = Update::new(append.once.is_some() || append.expect.is_some())
+            .only_if("attribute_not_exists(bill)")
+            .set("events = list_append(if_not_exists(events, :none), :events)")
+            .value(":events", item::events(key, &append.events)?)
+            .value(":none", AttributeValue::L(Vec::new()));
+        if let Some(once) = &append.once {
+            update = update.once(once);
+        }
+        let stale = |head: Item| async {
+            let order = order(key, &self.whole(key, head).await?)?;
+            Ok(Appended::Stale(order))
+        };
+        match append.expect.map(|expect| expect.checked_sub(before)) {
+            None => {}
+            Some(None) => return stale(head).await,
+            Some(Some(0)) => update = update.only_if("attribute_not_exists(events)"),
+            Some(Some(further)) => update = update.expect(further),
+        }
+        match append.at_most.map(|most| most.checked_sub(before)) {
+            None => {}
+            Some(None | Some(0)) => return stale(head).await,
+            Some(Some(further)) => {
+                update = update
+                    .only_if("(attribute_not_exists(events) OR size(events) < :most)")
+                    .value(":most", integer(further));
+            }
+        }
+        match self.write(item::more_key(key), update).await? {
+            Written::Yes(more) => {
+                if append.due == Due::Never
+                    && let Some(item) = self.set_due(key, append.due).await?
+                {
+                    head = item;
+                }
+                Ok(Appended::Done(order(key, &item::join(head, Some(more)))?))
+            }
+            Written::Refused(more) => {
+                let known = match (&more, &append.once) {
+                    (Some(more), Some(once)) => item::knows(more, once),
+                    _ => false,
+                };
+                let order = order(key, &item::join(head, more))?;
+                Ok(if known {
+                    Appended::Duplicate(order)
+                } else {
+                    Appended::Stale(order)
+                })
+            }
+        }
+    }
+
+    /// When a full order is due. An item so full that not even that fits keeps the time it has.
+    async fn set_due(&self, key: &OrderKey, due: Due) -> Result<Option<Item>, StoreError> {
+        let update = Update::new(true)
+            .only_if("attribute_exists(bill)")
+            .remove("checks")
+            .due(key, due);
+        match self.update(key, update).await {
+            Ok(Written::Yes(item)) => Ok(Some(item)),
+            Ok(Written::Refused(_)) | Err(StoreError::Full(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn update(&self, key: &OrderKey, update: Update) -> Result<Written, StoreError> {
@@ -117,6 +231,9 @@ impl DynamoOrders {
                     _ => Ok(Written::Refused(None)),
                 }
             }
+            Err(SdkError::ServiceError(context)) if too_large(context.err()) => Err(
+                StoreError::Full("the item has reached DynamoDB's 400 KB".to_owned()),
+            ),
             Err(error) => Err(unavailable(&error)),
         }
     }
@@ -124,6 +241,16 @@ impl DynamoOrders {
 
 fn conditional(error: &UpdateItemError) -> bool {
     error.is_conditional_check_failed_exception()
+}
+
+/// DynamoDB, "UpdateItem": a ValidationException whose words are "Item size to update has exceeded the maximum allowed size", or "Item
+/// size has exceeded the maximum allowed size" for an item that is new. There is no code of its own for it.
+fn too_large(error: &UpdateItemError) -> bool {
+    use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+    error.code() == Some("ValidationException")
+        && error.message().is_some_and(|message| {
+            message.contains("Item size") && message.contains("exceeded the maximum allowed size")
+        })
 }
 
 pub(crate) fn unavailable<E: aws_sdk_dynamodb::error::ProvideErrorMetadata, R>(
@@ -258,7 +385,9 @@ impl OrderStore for DynamoOrders {
             .only_if("attribute_not_exists(alias_of)")
             .set("bill = :bill")
             .set("events = list_append(:created, if_not_exists(events, :none))")
+            .set("more = :no")
             .remove("#ttl")
+            .value(":no", AttributeValue::Bool(false))
             .value(":bill", item::json(key, &draft.contents)?)
             .value(
                 ":created",
@@ -270,10 +399,11 @@ impl OrderStore for DynamoOrders {
             .due(key, Due::At(draft.due));
         match self.update(key, update).await? {
             Written::Yes(item) => Ok(Created::New(order(key, &item)?)),
-            Written::Refused(item) => match item.map(|i| item::read(key, &i)).transpose()? {
-                Some(Record::Order(order)) => Ok(Created::Existing(*order)),
-                Some(Record::Alias(_)) => Ok(Created::Taken),
-                Some(Record::Parked) | None => Err(vanished(key)),
+            Written::Refused(None) => Err(vanished(key)),
+            Written::Refused(Some(item)) => match self.record(key, item).await? {
+                Record::Order(order) => Ok(Created::Existing(*order)),
+                Record::Alias(_) => Ok(Created::Taken),
+                Record::Parked => Err(vanished(key)),
             },
         }
     }
@@ -297,6 +427,8 @@ impl OrderStore for DynamoOrders {
         let guarded = append.once.is_some() || append.expect.is_some();
         let mut update = Update::new(guarded)
             .only_if("attribute_exists(bill)")
+            .only_if("(attribute_not_exists(more) OR more = :no)")
+            .value(":no", AttributeValue::Bool(false))
             .set("events = list_append(events, :events)")
             .remove("checks")
             .value(":events", item::events(key, &append.events)?)
@@ -310,9 +442,17 @@ impl OrderStore for DynamoOrders {
         if let Some(most) = append.at_most {
             update = update.at_most(most);
         }
-        match self.update(key, update).await? {
+        let money = append.events.iter().any(|r| r.event.is_about_money());
+        let written = match self.update(key, update).await {
+            Err(StoreError::Full(_)) if money => return self.open_more(key, append).await,
+            written => written?,
+        };
+        match written {
             Written::Yes(item) => Ok(Appended::Done(order(key, &item)?)),
             Written::Refused(None) => Ok(Appended::Missing),
+            Written::Refused(Some(item)) if item::has_more(&item) => {
+                self.append_more(key, append, item).await
+            }
             Written::Refused(Some(item)) => Ok(match item::read(key, &item)? {
                 Record::Order(order) => {
                     let known = append.once.as_ref().is_some_and(|o| item::knows(&item, o));
@@ -401,20 +541,40 @@ impl OrderStore for DynamoOrders {
         due: Due,
         checks: u32,
     ) -> Result<bool, StoreError> {
-        let update = Update::new(true).only_if("attribute_exists(bill)");
-        let update = match expect {
-            Some(events) => update.expect(events),
-            None => update,
+        let update = |expect: Option<usize>, checks: u32| {
+            let update = Update::new(true).only_if("attribute_exists(bill)");
+            let update = match expect {
+                Some(events) => update
+                    .expect(events)
+                    .only_if("(attribute_not_exists(more) OR more = :no)")
+                    .value(":no", AttributeValue::Bool(false)),
+                None => update,
+            };
+            let update = update.due(key, due);
+            if checks == 0 {
+                update.remove("checks")
+            } else {
+                update
+                    .set("checks = :checks")
+                    .value(":checks", integer(checks))
+            }
         };
-        let update = update.due(key, due);
-        let update = if checks == 0 {
-            update.remove("checks")
-        } else {
-            update
-                .set("checks = :checks")
-                .value(":checks", integer(checks))
+        let written = match self.update(key, update(expect, checks)).await {
+            // The number of looks finds no room where an earlier time of the same length does.
+            Err(StoreError::Full(_)) => self.update(key, update(expect, 0)).await?,
+            written => written?,
         };
-        Ok(matches!(self.update(key, update).await?, Written::Yes(_)))
+        match written {
+            Written::Yes(_) => Ok(true),
+            Written::Refused(Some(head)) if item::has_more(&head) => {
+                let before = item::count(&self.whole(key, head).await?);
+                if expect.is_some_and(|expect| expect != before) {
+                    return Ok(false);
+                }
+                Ok(self.set_due(key, due).await?.is_some())
+            }
+            Written::Refused(_) => Ok(false),
+        }
     }
 }
 

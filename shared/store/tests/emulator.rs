@@ -204,6 +204,7 @@ async fn the_store_passes_the_suite() {
         chatbill_testkit::conformance::contacts_and_links(&store).await;
         chatbill_testkit::conformance::day_index(&store).await;
         chatbill_testkit::conformance::leases(&store).await;
+        chatbill_testkit::conformance::item_limit(&store).await;
     }
     table.delete().await;
 }

@@ -144,12 +144,12 @@ async fn creating_an_order_is_one_conditional_update() {
             "Key": {"reference_id": {"S": "BM345A-12"}, "record": {"S": "acme#order"}},
             "ConditionExpression": "attribute_not_exists(bill) AND attribute_not_exists(alias_of)",
             "UpdateExpression": "SET bill = :bill, events = list_append(:created, if_not_exists(events, :none)), \
-                day_shard = :day, due_shard = :shard, due_at = :due REMOVE #ttl",
+                more = :no, day_shard = :day, due_shard = :shard, due_at = :due REMOVE #ttl",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
             "ExpressionAttributeValues": {
                 ":bill": {"S": serde_json::to_string(&draft.contents).unwrap()},
                 ":created": {"L": [{"S": serde_json::to_string(&draft.created).unwrap()}]},
-                ":none": {"L": []}, ":shard": {"S": due_shard(&draft.key).to_string()},
+                ":none": {"L": []}, ":no": {"BOOL": false}, ":shard": {"S": due_shard(&draft.key).to_string()},
                 ":day": {"S": day_partition(&draft.key, NOW)},
                 ":due": {"N": draft.due.get().to_string()}
             },
@@ -185,7 +185,8 @@ async fn adding_facts_is_one_conditional_update() {
     let (_, body) = service.requests().remove(0);
     assert_eq!(
         body["ConditionExpression"],
-        "attribute_exists(bill) AND (attribute_not_exists(#keys) OR NOT contains(#keys, :once)) AND size(events) = :expect"
+        "attribute_exists(bill) AND (attribute_not_exists(more) OR more = :no) AND \
+         (attribute_not_exists(#keys) OR NOT contains(#keys, :once)) AND size(events) = :expect"
     );
     assert_eq!(
         body["UpdateExpression"],
@@ -195,7 +196,8 @@ async fn adding_facts_is_one_conditional_update() {
         body["ExpressionAttributeValues"],
         json!({
             ":events": {"L": [{"S": serde_json::to_string(&full.events[0]).unwrap()}]},
-            ":once": {"S": "pay_1:c:1"}, ":keys": {"SS": ["pay_1:c:1"]}, ":expect": {"N": "4"}
+            ":once": {"S": "pay_1:c:1"}, ":keys": {"SS": ["pay_1:c:1"]}, ":expect": {"N": "4"},
+            ":no": {"BOOL": false}
         })
     );
 
@@ -205,7 +207,10 @@ async fn adding_facts_is_one_conditional_update() {
         .await
         .unwrap();
     let (_, body) = service.requests().remove(0);
-    assert_eq!(body["ConditionExpression"], "attribute_exists(bill)");
+    assert_eq!(
+        body["ConditionExpression"],
+        "attribute_exists(bill) AND (attribute_not_exists(more) OR more = :no)"
+    );
     assert_eq!(
         body["UpdateExpression"],
         "SET events = list_append(events, :events) REMOVE checks"
@@ -719,4 +724,78 @@ async fn many_orders_are_one_request_and_what_was_left_out_is_asked_for_again() 
         matches!(refused, Err(StoreError::Unavailable(_))),
         "{refused:?}"
     );
+}
+
+/// DynamoDB's words for an item that has no room for more.
+fn too_large(service: &Service) {
+    let words = "Item size to update has exceeded the maximum allowed size";
+    let body = json!({"__type": "com.amazon.coral.validate#ValidationException", "message": words});
+    service.answer(400, body);
+}
+
+#[tokio::test]
+async fn a_full_item_goes_on_in_another() {
+    let (service, config) = Service::start().await;
+    let store = DynamoOrders::new(&config, "orders");
+    let draft = draft(bill());
+    let captured = chatbill_testkit::builders::captured(&draft.contents.bill, "pay_1");
+    let event = Recorded::new(NOW, "razorpay", Event::Payment(captured.clone()));
+    let append = Append {
+        once: Some(Once::payment(&captured)),
+        events: vec![event.clone()],
+        expect: None,
+        at_most: None,
+        due: Due::Keep,
+    };
+    let mut full = created_item();
+    full["more"] = json!({"BOOL": true});
+    let beside = json!({
+        "reference_id": {"S": "BM345A-12"}, "record": {"S": "acme#more"},
+        "events": {"L": [{"S": serde_json::to_string(&event).unwrap()}]},
+        "keys": {"SS": [Once::payment(&captured).as_str()]}
+    });
+    too_large(&service);
+    service.answer(200, json!({"Attributes": full}));
+    service.answer(200, json!({"Attributes": beside}));
+    let Appended::Done(order) = store.append(&draft.key, &append).await.unwrap() else {
+        panic!("it is kept");
+    };
+    assert!(order.payment_status().is_paid());
+    let requests = service.requests();
+    let records: Vec<&Value> = requests
+        .iter()
+        .map(|(_, b)| &b["Key"]["record"]["S"])
+        .collect();
+    assert_eq!(records, ["acme#order", "acme#order", "acme#more"]);
+    assert_eq!(requests[1].1["UpdateExpression"], "SET more = :yes");
+
+    // It is read with both, and what comes again is known.
+    service.answer(200, json!({"Item": full}));
+    service.answer(200, json!({"Item": beside}));
+    let order = store.load(&draft.key).await.unwrap().unwrap();
+    assert!(order.payment_status().is_paid());
+    let refused = |item: &Value| json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "Item": item});
+    service.answer(400, refused(&full));
+    service.answer(400, refused(&beside));
+    let again = store.append(&draft.key, &append).await.unwrap();
+    assert!(matches!(again, Appended::Duplicate(_)));
+
+    // What is no money opens nothing.
+    service.requests();
+    too_large(&service);
+    let to = Fulfilment::Processing;
+    let status = Event::Fulfilment {
+        to,
+        description: None,
+    };
+    let append = Append {
+        once: None,
+        events: vec![Recorded::new(NOW, "pos:pos-1", status)],
+        expect: Some(1),
+        at_most: None,
+        due: Due::Keep,
+    };
+    let refused = store.append(&draft.key, &append).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))));
+    assert_eq!(service.requests().len(), 1);
 }

@@ -151,6 +151,69 @@ pub async fn leases<S: Leases>(store: &S) {
     assert_eq!(won, 1);
 }
 
+/// Runs the suite of an item's limit, for stores that have one.
+pub async fn item_limit<S: OrderStore + DayIndex>(store: &S) {
+    let run = Run::new();
+    money_always_finds_room(store, &run).await;
+}
+
+/// A payment of its own, in words as long as a gateway's can be.
+fn large(n: u32) -> Append {
+    let mut payment = report(AttemptStatus::Captured, &format!("pay_{n}"), 100);
+    payment.error = Some("x".repeat(9_000));
+    Append {
+        once: Some(Once::payment(&payment)),
+        events: vec![Recorded::new(NOW, "razorpay", Event::Payment(payment))],
+        expect: None,
+        at_most: None,
+        due: Due::At(NOW.plus_seconds(i64::from(n))),
+    }
+}
+
+async fn money_always_finds_room<S: OrderStore + DayIndex>(store: &S, run: &Run) {
+    let draft = run.draft("full");
+    create(store, &draft).await;
+    for n in 1..=50 {
+        let order = done(store.append(&draft.key, &large(n)).await.unwrap());
+        assert_eq!(order.events.len(), usize::try_from(n).unwrap() + 1);
+    }
+    let order = load(store, &draft.key).await;
+    assert_eq!(order.due, Some(NOW.plus_seconds(50)));
+    assert_eq!(order.strays.len(), 50, "each of them is held visibly");
+    for n in [1, 50] {
+        let again = store.append(&draft.key, &large(n)).await.unwrap();
+        assert_eq!(name(&again), "Duplicate", "{n}");
+    }
+    assert_eq!(stored(&load(store, &draft.key).await), stored(&order));
+    let all = store
+        .load_all(std::slice::from_ref(&draft.key))
+        .await
+        .unwrap();
+    assert_eq!(stored(&all[0]), stored(&order));
+    match store.create(&draft).await.unwrap() {
+        Created::Existing(found) => assert_eq!(stored(&found), stored(&order)),
+        other => panic!("expected the existing order, got {other:?}"),
+    }
+    // What a write knew of the order holds across both.
+    let mut claim = fulfilment(Fulfilment::Processing);
+    claim.expect = Some(50);
+    let old = store.append(&draft.key, &claim).await.unwrap();
+    assert_eq!(name(&old), "Stale");
+    claim.expect = Some(51);
+    claim.at_most = Some(51);
+    let many = store.append(&draft.key, &claim).await.unwrap();
+    assert_eq!(name(&many), "Stale");
+    claim.at_most = None;
+    claim.due = Due::Never;
+    let order = done(store.append(&draft.key, &claim).await.unwrap());
+    assert_eq!((order.events.len(), order.due), (52, None));
+    let at = Due::At(NOW.plus_seconds(7));
+    assert!(!store.reschedule(&draft.key, Some(51), at, 0).await.unwrap());
+    assert!(store.reschedule(&draft.key, Some(52), at, 0).await.unwrap());
+    let order = load(store, &draft.key).await;
+    assert_eq!(order.due, Some(NOW.plus_seconds(7)));
+}
+
 /// Runs the suite for the books.
 pub async fn day_index<S: OrderStore + DayIndex>(store: &S) {
     let run = Run::new();

@@ -39,9 +39,30 @@ struct Item {
     checks: u32,
     ttl: Option<i64>,
     alias_of: Option<ReferenceId>,
+    /// Full; it goes on beside.
+    more: bool,
 }
 
+/// What no longer fits into an item.
+#[derive(Debug, Clone, Default)]
+struct More {
+    events: Vec<String>,
+    keys: BTreeSet<String>,
+}
+
+/// DynamoDB, "Quotas": the largest item, bytes.
+const LARGEST_ITEM: usize = 409_600;
+
 impl Item {
+    /// With what lies beside it.
+    fn whole(mut self, more: Option<&More>) -> Self {
+        if let Some(more) = more {
+            self.events.extend(more.events.iter().cloned());
+            self.keys.extend(more.keys.iter().cloned());
+        }
+        self
+    }
+
     /// Size by the rules of the DynamoDB developer guide, "DynamoDB item sizes and formats": names and texts in bytes, a number
     /// one byte and one for every two digits, a list three bytes and one for every element.
     fn bytes(&self, key: &OrderKey) -> usize {
@@ -56,7 +77,7 @@ impl Item {
         let mut bytes = "reference_id".len() + key.reference.as_str().len();
         bytes += "record".len() + key.tenant.as_str().len() + "#order".len();
         if let Some(bill) = &self.bill {
-            bytes += "bill".len() + bill.len();
+            bytes += "bill".len() + bill.len() + "more".len() + 1;
         }
         if self.bill.is_some() || !self.events.is_empty() {
             let events: usize = self.events.iter().map(|e| e.len() + 1).sum();
@@ -109,7 +130,7 @@ impl Item {
 /// One write, what it was and what DynamoDB would charge for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// `create`, `append`, `park`, `alias` or `reschedule`.
+    /// `create`, `append`, `park`, `alias` or `reschedule`; `mark_full` or `due_of_full` of a full item.
     pub operation: &'static str,
     /// The order.
     pub key: OrderKey,
@@ -131,11 +152,23 @@ pub struct MemoryOrders {
 #[derive(Debug, Default)]
 struct Table {
     items: BTreeMap<OrderKey, Item>,
+    more: BTreeMap<OrderKey, More>,
     windows: BTreeMap<Contact, Millis>,
     wishes: BTreeMap<Contact, (Millis, Wish)>,
     links: BTreeMap<ShortCode, OrderKey>,
     leases: BTreeMap<String, (String, Millis)>,
     writes: Vec<Write>,
+}
+
+impl Table {
+    fn whole(&self, key: &OrderKey) -> Option<Item> {
+        let item = self.items.get(key)?.clone();
+        Some(item.whole(self.more.get(key)))
+    }
+
+    fn order(&self, key: &OrderKey) -> Result<Option<Order>, StoreError> {
+        self.whole(key).map_or(Ok(None), |item| item.order(key))
+    }
 }
 
 impl MemoryOrders {
@@ -164,21 +197,21 @@ impl MemoryOrders {
     #[must_use]
     pub fn orders(&self) -> Vec<Order> {
         let state = lock(&self.state);
-        let orders = state
-            .items
-            .iter()
-            .filter_map(|(key, item)| item.order(key).unwrap());
-        orders.collect()
+        let keys = state.items.keys();
+        keys.filter_map(|key| state.order(key).unwrap()).collect()
     }
 
     /// One order, without counting a round trip.
     #[must_use]
     pub fn order(&self, key: &OrderKey) -> Option<Order> {
+        lock(&self.state).order(key).unwrap()
+    }
+
+    /// Its item is full.
+    #[must_use]
+    pub fn is_full(&self, key: &OrderKey) -> bool {
         let state = lock(&self.state);
-        state
-            .items
-            .get(key)
-            .and_then(|item| item.order(key).unwrap())
+        state.items.get(key).is_some_and(|item| item.more)
     }
 
     /// How many events are parked under this key.
@@ -241,8 +274,48 @@ impl MemoryOrders {
     fn read(&self, operation: &str, key: &OrderKey) -> Result<Option<Item>, StoreError> {
         match self.network.begin(&format!("store.{operation}")) {
             Some(_) => Err(lost()),
-            None => Ok(lock(&self.state).items.get(key).cloned()),
+            None => Ok(lock(&self.state).whole(key)),
         }
+    }
+
+    /// Adds to what lies beside a full item.
+    fn append_more(&self, key: &OrderKey, append: &Append) -> Result<Appended, StoreError> {
+        if let Due::At(_) = append.due {
+            self.write("due_of_full", key, |item| {
+                set_due(item, append.due);
+                (true, ())
+            })?;
+        }
+        let (verdict, order) = self.aside("append_more", |table| {
+            let whole = table.whole(key).unwrap_or_default();
+            let once = append.once.as_ref().map(Once::as_str);
+            let verdict = if once.is_some_and(|o| whole.keys.contains(o)) {
+                Verdict::Duplicate
+            } else if append.expect.is_some_and(|e| whole.events.len() != e)
+                || append
+                    .at_most
+                    .is_some_and(|most| whole.events.len() >= most)
+            {
+                Verdict::Stale
+            } else {
+                let more = table.more.entry(key.clone()).or_default();
+                more.events.extend(texts(&append.events));
+                more.keys.extend(once.map(str::to_owned));
+                if append.due == Due::Never
+                    && let Some(item) = table.items.get_mut(key)
+                {
+                    item.due = None;
+                }
+                Verdict::Done
+            };
+            (verdict, table.order(key))
+        })?;
+        Ok(match (verdict, order?) {
+            (Verdict::Done, Some(order)) => Appended::Done(order),
+            (Verdict::Duplicate, Some(order)) => Appended::Duplicate(order),
+            (_, Some(order)) => Appended::Stale(order),
+            (_, None) => Appended::Missing,
+        })
     }
 }
 
@@ -350,10 +423,7 @@ impl DayIndex for MemoryOrders {
             return Err(lost());
         }
         let state = lock(&self.state);
-        let orders = keys.iter().filter_map(|key| {
-            let item = state.items.get(key)?;
-            item.order(key).transpose()
-        });
+        let orders = keys.iter().filter_map(|key| state.order(key).transpose());
         orders.collect()
     }
 }
@@ -406,6 +476,10 @@ enum Verdict {
     Duplicate,
     Stale,
     Missing,
+    /// No room.
+    Full,
+    /// There was no room before.
+    More,
 }
 
 impl OrderStore for MemoryOrders {
@@ -422,6 +496,7 @@ impl OrderStore for MemoryOrders {
             item.ttl = None;
             (true, true)
         })?;
+        let item = item.whole(lock(&self.state).more.get(&draft.key));
         Ok(match item.order(&draft.key)? {
             Some(order) if done => Created::New(order),
             Some(order) => Created::Existing(order),
@@ -444,6 +519,9 @@ impl OrderStore for MemoryOrders {
             if item.bill.is_none() {
                 return (false, Verdict::Missing);
             }
+            if item.more {
+                return (false, Verdict::More);
+            }
             if once.is_some_and(|o| item.keys.contains(o)) {
                 return (false, Verdict::Duplicate);
             }
@@ -457,8 +535,24 @@ impl OrderStore for MemoryOrders {
             item.keys.extend(once.map(str::to_owned));
             item.checks = 0;
             set_due(item, append.due);
+            if item.bytes(key) > LARGEST_ITEM {
+                return (false, Verdict::Full);
+            }
             (true, Verdict::Done)
         })?;
+        if matches!(verdict, Verdict::More) {
+            return self.append_more(key, append);
+        }
+        if matches!(verdict, Verdict::Full) {
+            if !append.events.iter().any(|r| r.event.is_about_money()) {
+                return Err(StoreError::Full(key.to_string()));
+            }
+            self.write("mark_full", key, |item| {
+                item.more = true;
+                (true, ())
+            })?;
+            return self.append_more(key, append);
+        }
         Ok(match (verdict, item.order(key)?, item.alias_of) {
             (Verdict::Done, Some(order), _) => Appended::Done(order),
             (Verdict::Duplicate, Some(order), _) => Appended::Duplicate(order),
@@ -551,8 +645,13 @@ impl OrderStore for MemoryOrders {
         due: Due,
         checks: u32,
     ) -> Result<bool, StoreError> {
+        let beside = lock(&self.state)
+            .more
+            .get(key)
+            .map_or(0, |m| m.events.len());
         let (done, _) = self.write("reschedule", key, |item| {
-            if item.bill.is_none() || expect.is_some_and(|expect| item.events.len() != expect) {
+            let events = item.events.len() + beside;
+            if item.bill.is_none() || expect.is_some_and(|expect| events != expect) {
                 return (false, false);
             }
             set_due(item, due);
@@ -1062,6 +1161,7 @@ mod tests {
         crate::conformance::contacts_and_links(&MemoryOrders::new()).await;
         crate::conformance::day_index(&MemoryOrders::new()).await;
         crate::conformance::leases(&MemoryOrders::new()).await;
+        crate::conformance::item_limit(&MemoryOrders::new()).await;
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::flows::{lookup_request, queue_owed, refund, report_given_up, report_n
 use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId, TenantId};
 use crate::message::{Report, Tag};
-use crate::order::{MessageStatus, Order};
+use crate::order::{MOST_REPORTED, MessageStatus, Order};
 use crate::payment::{
     AttemptStatus, Closed, Found, LookupRequest, PaymentMode, PaymentReport, RefundReport,
     RefundStatus,
@@ -70,6 +70,16 @@ pub async fn apply_webhook<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: C
     let mut failure = None;
     for signal in signals {
         if let Err(error) = apply_signal(deps, tenant, source, signal, ask).await {
+            if let ApplyError::Store(StoreError::Full(why)) = &error {
+                // Nothing of it is money, and coming again would find no more room.
+                tracing::error!(
+                    event = "order_full",
+                    order.tenant_id = %tenant,
+                    webhook.source = source,
+                    "what a webhook says of no money finds no room: {why}"
+                );
+                continue;
+            }
             tracing::warn!(error = %error, "a webhook could not be applied and will come again");
             failure = failure.or(Some(error));
         }
@@ -325,9 +335,9 @@ async fn append_fact<S: OrderStore>(
 ) -> Result<Stored, StoreError> {
     let append = Append {
         once: Some(once),
+        at_most: (!recorded.event.is_about_money()).then_some(MOST_REPORTED),
         events: vec![recorded],
         expect: None,
-        at_most: None,
         due,
     };
     Ok(match store.append(key, &append).await? {
@@ -335,7 +345,8 @@ async fn append_fact<S: OrderStore>(
             report_new_holds(&order);
             Stored::Order(order)
         }
-        // Came before. The sender repeats because our answer was lost, perhaps after a crash between store and queue.
+        // Came before, or tells of one attempt too many that took no money. The sender repeats because our answer was lost, perhaps
+        // after a crash between store and queue.
         Appended::Duplicate(order) | Appended::Stale(order) => Stored::Order(order),
         Appended::Alias(reference) => Stored::Alias(reference),
         Appended::Missing => Stored::Nothing,
@@ -788,7 +799,7 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
         once: Some(once),
         events: vec![Recorded::new(now, source, event)],
         expect: None,
-        at_most: None,
+        at_most: Some(MOST_REPORTED),
         due: if failed.is_some() {
             Due::At(now.plus_seconds(SOON))
         } else {

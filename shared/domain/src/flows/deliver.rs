@@ -170,6 +170,10 @@ async fn claim_again<S: OrderStore + Contacts + Links, H, C: Clock, R: Random>(
     if let Some(seconds) = must_wait(&order, &task.message, now) {
         return Ok(Claim::Verdict(Verdict::Again(seconds)));
     }
+    if order.is_out_of_sendings() {
+        report_given_up(&order, &task.message, "too_many_sendings");
+        return skip(deps, channel, &order, &task.message, OUT_OF_SENDINGS).await;
+    }
     let open = match tenant.channel.form {
         FirstForm::Auto => {
             let window = deps.store.window(&contact(&order)).await?;
@@ -335,6 +339,7 @@ async fn settle_or_send<S: OrderStore + Contacts, H, C: Clock, R>(
     skip(deps, channel, &order, key, why).await
 }
 
+const OUT_OF_SENDINGS: &str = "too many messages of this order had to be tried again";
 const OPTED_OUT: &str = "the customer asked not to be written to";
 
 async fn skip<S: OrderStore, H, C: Clock, R>(
