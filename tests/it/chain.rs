@@ -1,7 +1,7 @@
 //! The chain from bill to receipt in one process: the real use cases and connectors between in-memory ports, and whatever lives on
 //! when a process dies: the shop posts again, the queue brings its message back, vendors repeat webhooks, the schedule runs.
 
-use chatbill_domain::connector::{Channel, Gateway};
+use chatbill_domain::connector::{Channel, Gateways};
 use chatbill_domain::flows::apply_webhook::{self, Askable, apply_webhook};
 use chatbill_domain::flows::create_invoice::{self, create_invoice};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
@@ -30,7 +30,7 @@ pub(crate) struct Chain {
     random: SeededRandom,
     pace: Pace,
     tenant: Tenant,
-    gateway: Box<dyn Gateway>,
+    gateways: Gateways,
     channel: Box<dyn Channel>,
 }
 
@@ -46,7 +46,7 @@ impl Chain {
             world: World::on(&network, &clock),
             random: SeededRandom::new(1),
             pace: Pace::new(1),
-            gateway: chatbill_gateways::open(&tenant).unwrap(),
+            gateways: chatbill_gateways::open_all(&tenant).unwrap(),
             channel: chatbill_channels::open(&tenant).unwrap(),
             tenant,
             clock,
@@ -66,7 +66,7 @@ impl Chain {
             let posted = create_invoice(
                 &deps,
                 &self.tenant,
-                self.gateway.as_ref(),
+                &self.gateways,
                 builders::bill(),
                 "pos:pos-1",
                 "https://shop.example",
@@ -91,7 +91,7 @@ impl Chain {
     pub(crate) async fn webhook(&self, source: &'static str, raw: RawWebhook) {
         for _ in 0..10 {
             let signals = match source {
-                "razorpay" => read_gateway(self.gateway.as_ref(), raw.clone()),
+                "razorpay" => read_gateway(self.gateways.current(), raw.clone()),
                 _ => self
                     .channel
                     .read(&self.channel.verify(raw.clone()).unwrap())
@@ -104,7 +104,7 @@ impl Chain {
                 clock: &self.clock,
             };
             let ask = Askable {
-                gateway: self.gateway.as_ref(),
+                gateways: &self.gateways,
                 channel: self.channel.as_ref(),
             };
             if apply_webhook(&deps, &self.tenant.id, source, signals, ask)
@@ -174,7 +174,7 @@ impl Chain {
         };
         let open = |tenant: &Tenant| {
             Ok(Connectors {
-                gateway: chatbill_gateways::open(tenant)?,
+                gateways: chatbill_gateways::open_all(tenant)?,
                 channel: chatbill_channels::open(tenant)?,
             })
         };

@@ -1,7 +1,7 @@
 //! Exotel and Kaleyra within the use cases: an SMS when WhatsApp has definitely failed and never otherwise, a sender that rests, and
 //! a bill paid inside WhatsApp that names and proves itself.
 
-use chatbill_domain::connector::{Channel, Gateway};
+use chatbill_domain::connector::{Channel, Gateways};
 use chatbill_domain::flows::apply_webhook::{self, Askable, apply_webhook};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
 use chatbill_domain::http::{Answer, HttpCall, HttpReply};
@@ -25,7 +25,7 @@ struct Shop {
     world: World,
     tenant: Tenant,
     channel: Box<dyn Channel>,
-    gateway: Box<dyn Gateway>,
+    gateways: Gateways,
     pace: Pace,
     random: SeededRandom,
 }
@@ -36,7 +36,7 @@ impl Shop {
         Self {
             world: World::with(&change),
             channel: chatbill_channels::open(&tenant).unwrap(),
-            gateway: chatbill_gateways::open(&tenant).unwrap(),
+            gateways: chatbill_gateways::open_all(&tenant).unwrap(),
             tenant,
             pace: Pace::new(1),
             random: SeededRandom::new(1),
@@ -109,8 +109,8 @@ impl Shop {
 
     async fn webhook(&self, source: &'static str, raw: RawWebhook) {
         let signals = if source == "razorpay" {
-            let verified = self.gateway.verify(raw).unwrap();
-            self.gateway.read(&verified).unwrap()
+            let verified = self.gateways.current().verify(raw).unwrap();
+            self.gateways.current().read(&verified).unwrap()
         } else {
             let verified = self.channel.verify(raw).unwrap();
             self.channel.read(&verified).unwrap()
@@ -122,7 +122,7 @@ impl Shop {
             clock: &self.world.clock,
         };
         let ask = Askable {
-            gateway: self.gateway.as_ref(),
+            gateways: &self.gateways,
             channel: self.channel.as_ref(),
         };
         apply_webhook(&deps, &self.tenant.id, source, signals, ask)

@@ -91,10 +91,10 @@ where
 {
     let (to, description) = status_body(api::body(request)?)?;
     let broken = |faults: Vec<Fault>| ApiError::broken_tenant(&tenant.id, &faults);
-    let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
+    let gateways = chatbill_gateways::open_all(tenant).map_err(broken)?;
     let channel = chatbill_channels::open(tenant).map_err(broken)?;
     let ask = Askable {
-        gateway: gateway.as_ref(),
+        gateways: &gateways,
         channel: channel.as_ref(),
     };
     set_fulfilment(&deps(ports), ask, key, to, description, by)

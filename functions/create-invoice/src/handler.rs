@@ -62,7 +62,7 @@ where
         None => reference(&sha256(&ports.random.bytes())),
     };
     let bill = Bill::read(&document, tenant.country, name).map_err(ApiError::invalid)?;
-    let gateway = chatbill_gateways::open(&tenant)
+    let gateways = chatbill_gateways::open_all(&tenant)
         .map_err(|faults| ApiError::broken_tenant(&tenant.id, &faults))?;
     let public_url = ports
         .settings
@@ -76,8 +76,7 @@ where
         clock: &ports.clock,
     };
     let device = device(&request);
-    let gateway = gateway.as_ref();
-    match create_invoice(&deps, &tenant, gateway, bill, &by, &public_url, device).await {
+    match create_invoice(&deps, &tenant, &gateways, bill, &by, &public_url, device).await {
         Ok(Outcome::Created(order)) => {
             Ok(api::json_response(StatusCode::CREATED, &view(&order, true)))
         }

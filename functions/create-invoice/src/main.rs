@@ -25,7 +25,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &aws,
             &settings.tenants_path,
             settings.is_local(),
-            |tenant| chatbill_gateways::open(tenant).map(drop),
+            |tenant| chatbill_gateways::open_all(tenant).map(drop),
             SystemClock,
         ),
         settings: SsmSettings::new(&aws, &settings.public_url_parameter, SystemClock),

@@ -4,7 +4,7 @@ use chatbill_domain::connector::{self, Webhooks};
 use chatbill_domain::flows::apply_webhook::{Askable, Deps, apply_webhook};
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::ports::{Clock, Contacts, HttpSend, OrderStore, Queue, Tenants};
-use chatbill_domain::webhook::RawWebhook;
+use chatbill_domain::webhook::{RawWebhook, Refused, VerifiedWebhook};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, RequestExt, Response};
@@ -38,15 +38,19 @@ where
     let nobody = || ApiError::not_found("nobody expects webhooks here");
     let id = TenantId::parse(*tenant_id).map_err(|_| nobody())?;
     let tenant = ports.tenants.find(&id).await?.ok_or_else(nobody)?;
-    let gateway =
-        chatbill_gateways::open(&tenant).map_err(|faults| ApiError::broken_tenant(&id, &faults))?;
+    let gateways = chatbill_gateways::open_all(&tenant)
+        .map_err(|faults| ApiError::broken_tenant(&id, &faults))?;
     let channel =
         chatbill_channels::open(&tenant).map_err(|faults| ApiError::broken_tenant(&id, &faults))?;
-    let sender: &dyn Webhooks = if gateway.name() == *source {
-        gateway.as_ref()
-    } else if channel.name() == *source {
-        channel.as_ref()
-    } else {
+    // One vendor can be there several times: what an account of before still sends is signed with its own secrets.
+    let mut senders: Vec<&dyn Webhooks> = gateways
+        .named(source)
+        .map(|gateway| gateway as &dyn Webhooks)
+        .collect();
+    if channel.name() == *source {
+        senders.push(channel.as_ref());
+    }
+    let Some(sender) = senders.first().copied() else {
         return Err(nobody());
     };
 
@@ -65,7 +69,7 @@ where
     if request.method() != Method::POST {
         return Err(ApiError::method_not_allowed());
     }
-    let verified = match sender.verify(raw) {
+    let (sender, verified) = match verify(&senders, raw) {
         Ok(verified) => verified,
         Err(why) => {
             return Ok(refuse(
@@ -98,13 +102,30 @@ where
         clock: &ports.clock,
     };
     let ask = Askable {
-        gateway: gateway.as_ref(),
+        gateways: &gateways,
         channel: channel.as_ref(),
     };
     apply_webhook(&deps, &id, sender.name(), signals, ask)
         .await
         .map_err(|error| ApiError::unavailable("not_durable", 5, error.to_string()))?;
     Ok(acknowledge())
+}
+
+/// The account that signed it; where none did, the first that takes it as it is. Refused, it is the current account that says why.
+fn verify<'a>(
+    senders: &[&'a dyn Webhooks],
+    raw: RawWebhook,
+) -> Result<(&'a dyn Webhooks, VerifiedWebhook), Refused> {
+    let mut unsigned = None;
+    let mut refused = None;
+    for sender in senders {
+        match sender.verify(raw.clone()) {
+            Ok(verified) if verified.is_signed() => return Ok((*sender, verified)),
+            Ok(verified) => unsigned = unsigned.or(Some((*sender, verified))),
+            Err(why) => refused = refused.or(Some(why)),
+        }
+    }
+    unsigned.ok_or(refused.unwrap_or(Refused::Missing))
 }
 
 /// The sender learns nothing but the status; an alarm counts these lines.

@@ -92,15 +92,15 @@ pub(crate) async fn handle<S: OrderStore + Links, T: Tenants, C: Clock>(
 /// The form of a gateway whose payment is no link.
 fn form(tenant: &Tenant, order: &Order, payable: bool, now: Millis) -> Option<PayForm> {
     let started = order.started.as_ref().filter(|_| payable)?;
-    let gateway = match chatbill_gateways::open(tenant) {
-        Ok(gateway) if gateway.name() == order.terms().gateway => gateway,
-        Ok(_) => return None,
+    let gateways = match chatbill_gateways::open_all(tenant) {
+        Ok(gateways) => gateways,
         Err(faults) => {
             tracing::error!(event = "tenant_broken", order.tenant_id = %tenant.id, "{}", listed(&faults));
             return None;
         }
     };
-    let request = payment_request(tenant, gateway.as_ref(), order, None, now);
+    let gateway = gateways.of(order.terms())?;
+    let request = payment_request(tenant, gateway, order, None, now);
     gateway.pay_form(&request, started)
 }
 

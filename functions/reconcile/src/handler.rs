@@ -92,7 +92,7 @@ where
     };
     let open = |tenant: &chatbill_domain::tenant::Tenant| {
         Ok(Connectors {
-            gateway: chatbill_gateways::open(tenant)?,
+            gateways: chatbill_gateways::open_all(tenant)?,
             channel: chatbill_channels::open(tenant)?,
         })
     };

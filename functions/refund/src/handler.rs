@@ -83,10 +83,10 @@ where
     let header = api::idempotency_key(request)?;
     let name = id.or_else(|| Some(header_name(key, &header?)));
     let broken = |faults: Vec<Fault>| ApiError::broken_tenant(&tenant.id, &faults);
-    let gateway = chatbill_gateways::open(tenant).map_err(broken)?;
+    let gateways = chatbill_gateways::open_all(tenant).map_err(broken)?;
     let channel = chatbill_channels::open(tenant).map_err(broken)?;
     let askable = Askable {
-        gateway: gateway.as_ref(),
+        gateways: &gateways,
         channel: channel.as_ref(),
     };
     let Refunded { order, id, new } = refund(&deps(ports), askable, key, name.as_deref(), ask, by)

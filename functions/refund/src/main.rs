@@ -27,7 +27,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             &settings.tenants_path,
             settings.is_local(),
             |tenant| {
-                chatbill_gateways::open(tenant)?;
+                chatbill_gateways::open_all(tenant)?;
                 chatbill_channels::open(tenant).map(drop)
             },
             SystemClock,

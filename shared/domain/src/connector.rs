@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::http::{Answer, Step};
 use crate::ids::ReferenceId;
 use crate::message::{Outgoing, Report, Tag};
+use crate::order::Terms;
 use crate::payment::{
     Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport, PaymentRequest,
     RefundReport, RefundRequest, Started,
@@ -179,6 +180,63 @@ pub trait Gateway: Webhooks {
         request: &RefundRequest,
         answers: &[Answer],
     ) -> Step<Option<RefundReport>>;
+}
+
+/// One of a tenant's gateway accounts.
+pub struct GatewayAccount {
+    /// [`crate::tenant::Account::mark`].
+    pub mark: Option<String>,
+    /// How its bills are paid.
+    pub mode: PaymentMode,
+    /// The connector.
+    pub gateway: Box<dyn Gateway>,
+}
+
+/// A tenant's gateway accounts: the one its bills go to now, and those they went to before. An order stays with the account it was
+/// made with, whatever the tenant does later.
+pub struct Gateways {
+    current: GatewayAccount,
+    previous: Vec<GatewayAccount>,
+}
+
+impl Gateways {
+    /// The current account and the earlier ones, latest first.
+    #[must_use]
+    pub fn new(current: GatewayAccount, previous: Vec<GatewayAccount>) -> Self {
+        Self { current, previous }
+    }
+
+    /// Where bills go now.
+    #[must_use]
+    pub fn current(&self) -> &dyn Gateway {
+        self.current.gateway.as_ref()
+    }
+
+    /// Every account at this gateway, the current one first.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = &dyn Gateway> {
+        self.at(name).map(|account| account.gateway.as_ref())
+    }
+
+    /// The account an order was made with. One that does not say, or whose account's name is not among the tenant's any more (a key
+    /// that was made anew), is looked for where it is most likely: at the latest account of its gateway.
+    #[must_use]
+    pub fn of(&self, terms: &Terms) -> Option<&dyn Gateway> {
+        let same =
+            |account: &&GatewayAccount| terms.account.is_some() && account.mark == terms.account;
+        // The same account can stand there twice, for bills of another mode.
+        let exact = |account: &&GatewayAccount| same(account) && account.mode == terms.mode;
+        self.at(&terms.gateway)
+            .find(exact)
+            .or_else(|| self.at(&terms.gateway).find(same))
+            .or_else(|| self.at(&terms.gateway).next())
+            .map(|account| account.gateway.as_ref())
+    }
+
+    fn at(&self, name: &str) -> impl Iterator<Item = &GatewayAccount> {
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .filter(move |account| account.gateway.name() == name)
+    }
 }
 
 /// A messaging provider.

@@ -186,6 +186,12 @@ pub enum Event {
         #[serde(rename = "r")]
         report: RefundReport,
     },
+    /// The terms would send this payment back, but our own link, intent or message knows nothing of it: a person decides.
+    KeptBack {
+        /// Which payment.
+        #[serde(rename = "p")]
+        payment_id: String,
+    },
     /// A person was reminded that something is held.
     Reminded,
     /// A person decided that held money pays the order, or is taken care of elsewhere.
@@ -525,6 +531,9 @@ mod tests {
                     error: Some("none".to_owned()),
                     at: Some(at),
                 },
+            },
+            Event::KeptBack {
+                payment_id: "pay_1".to_owned(),
             },
             Event::Reminded,
             Event::Settled {

@@ -30,6 +30,9 @@ pub struct Terms {
     /// At which gateway.
     #[serde(rename = "g")]
     pub gateway: String,
+    /// With which of the tenant's accounts there: [`crate::tenant::Account::mark`].
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Which channel tells the customer: `whatsapp` or `sms`.
     #[serde(rename = "k")]
     pub channel: String,
@@ -368,6 +371,7 @@ pub struct Order {
     held: BTreeSet<(Hold, String)>,
     started_at: Option<Millis>,
     hinted_at: Option<Millis>,
+    kept_back: BTreeSet<String>,
     closed: Option<(Closed, Millis)>,
     captured: Option<(String, Millis)>,
     paid: Parts,
@@ -429,6 +433,7 @@ impl Order {
             held: BTreeSet::new(),
             started_at: None,
             hinted_at: None,
+            kept_back: BTreeSet::new(),
             closed: None,
             captured: None,
             paid: Parts::NONE,
@@ -583,6 +588,7 @@ impl Order {
             self.terms().late_payment == LatePayment::Refund
                 && is_sent_back(stray.hold)
                 && !stray.settled
+                && !self.kept_back.contains(*id)
                 && self.refunds.find(&asked).is_none()
                 && self.refunds.voided(&asked).is_none()
                 && self
@@ -924,6 +930,12 @@ impl Order {
                 }
             }
             Event::Refund { id, report } => self.apply_refund(id.as_deref(), report, at),
+            Event::KeptBack { payment_id } => {
+                self.kept_back.insert(payment_id.clone());
+                if let Some(hold) = self.strays.get(payment_id).map(|s| s.hold) {
+                    self.hold(hold, payment_id, at);
+                }
+            }
             Event::Reminded => {
                 self.reminded = (self.reminded.0.saturating_add(1), Some(at));
             }

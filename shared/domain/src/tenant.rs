@@ -80,6 +80,22 @@ pub struct Account {
     pub credentials: Credentials,
 }
 
+/// What vendors call the name of an account, which is no secret.
+const ACCOUNT_NAMES: [&str; 4] = ["key_id", "key", "merchant_identifier", "merchant_id"];
+
+impl Account {
+    /// Twelve hex digits that tell this account from the tenant's others. They stand in every order, so they say nothing about the
+    /// account to whoever reads one.
+    #[must_use]
+    pub fn mark(&self) -> Option<String> {
+        let name = ACCOUNT_NAMES
+            .iter()
+            .find_map(|name| self.credentials.0.get(*name)?.as_str())?;
+        let hash = sha256(format!("{}/{name}", self.vendor).as_bytes());
+        Some(hex::encode(hash.get(..6).unwrap_or_default()))
+    }
+}
+
 /// A credentials object. Printed as redacted.
 #[derive(Clone, Default)]
 pub struct Credentials(Map<String, Value>);
@@ -225,6 +241,32 @@ pub struct PaymentSettings {
     pub configuration_name: Option<String>,
     /// Proves which bill a payment was for, where only a note can say it.
     pub proofs: BillProofs,
+    /// Accounts that were used before, latest first. What was billed with them is heard of, asked about, canceled and refunded
+    /// with them.
+    pub previous: Vec<PreviousPayment>,
+}
+
+/// An account a tenant's bills were paid to before.
+#[derive(Clone)]
+pub struct PreviousPayment {
+    /// How its bills were paid.
+    pub mode: PaymentMode,
+    /// Where.
+    pub account: Account,
+}
+
+impl PaymentSettings {
+    /// The settings as they were with the account before.
+    #[must_use]
+    pub fn before(&self, previous: &PreviousPayment) -> Self {
+        Self {
+            mode: previous.mode,
+            account: previous.account.clone(),
+            configuration_name: None,
+            proofs: self.proofs.clone(),
+            previous: Vec::new(),
+        }
+    }
 }
 
 /// What happens to money that comes after cancellation or expiry, or twice.
@@ -360,7 +402,7 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
         None => Some(ConsentWords::default()),
         Some(_) => f.object("consent_words", ConsentWords::read),
     };
-    if let (Some(channel), Some((mode, ..))) = (&channel, &payment)
+    if let (Some(channel), Some(PaymentSection { mode, .. })) = (&channel, &payment)
         && channel.kind == ChannelKind::Sms
         && *mode == PaymentMode::PaymentGateway
     {
@@ -370,7 +412,7 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             "mode payment_gateway is a checkout inside WhatsApp; an SMS channel needs payment_link",
         );
     }
-    if let (Some(channel), Some((mode, ..))) = (&channel, &payment)
+    if let (Some(channel), Some(PaymentSection { mode, .. })) = (&channel, &payment)
         && channel.fallback_to_sms
         && *mode == PaymentMode::PaymentGateway
     {
@@ -380,7 +422,12 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             "mode payment_gateway is a checkout inside WhatsApp; with fallback_to_sms the bill needs payment_link or upi_intent",
         );
     }
-    let (mode, account, configuration_name) = payment?;
+    let PaymentSection {
+        mode,
+        account,
+        configuration_name,
+        previous,
+    } = payment?;
     let (id, receipt_secrets) = (id?, receipt_secrets?);
     let proofs = BillProofs::new(id.clone(), receipt_secrets.clone());
     Some(Tenant {
@@ -395,6 +442,7 @@ fn read_tenant(f: &mut Fields<'_>, local: bool) -> Option<Tenant> {
             account,
             configuration_name,
             proofs,
+            previous,
         },
         on_captured: on_captured?,
         late_payment: late_payment?,
@@ -590,17 +638,65 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
     })
 }
 
-type Payment = (PaymentMode, Account, Option<String>);
+struct PaymentSection {
+    mode: PaymentMode,
+    account: Account,
+    configuration_name: Option<String>,
+    previous: Vec<PreviousPayment>,
+}
 
-fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<Payment> {
-    let mode = p.required("mode").and_then(|_| {
-        p.parsed("mode", |text| match text.as_str() {
-            "payment_gateway" => Ok(PaymentMode::PaymentGateway),
-            "payment_link" => Ok(PaymentMode::PaymentLink),
-            "upi_intent" => Ok(PaymentMode::UpiIntent),
-            _ => Err("payment_gateway, payment_link or upi_intent"),
+fn read_mode(p: &mut Fields<'_>) -> Option<PaymentMode> {
+    p.parsed("mode", |text| match text.as_str() {
+        "payment_gateway" => Ok(PaymentMode::PaymentGateway),
+        "payment_link" => Ok(PaymentMode::PaymentLink),
+        "upi_intent" => Ok(PaymentMode::UpiIntent),
+        _ => Err("payment_gateway, payment_link or upi_intent"),
+    })
+}
+
+/// So many accounts are kept behind the current one. Money comes late by days, refunds by months; nobody moves more often.
+const MOST_PREVIOUS: usize = 4;
+
+/// `[{"gateway", "mode"?, "base_url"?, "credentials"}]`, latest first; the mode is the current one where none is said.
+fn read_previous(
+    p: &mut Fields<'_>,
+    mode: Option<PaymentMode>,
+    local: bool,
+) -> Option<Vec<PreviousPayment>> {
+    if p.value("previous").is_none() {
+        return Some(Vec::new());
+    }
+    let list = p.list("previous")?.to_vec();
+    if list.len() > MOST_PREVIOUS {
+        let detail = format!(
+            "has {} accounts; at most {MOST_PREVIOUS} are kept",
+            list.len()
+        );
+        p.fault("previous", "too_many", detail);
+    }
+    let mut faults = Vec::new();
+    let previous = list
+        .iter()
+        .enumerate()
+        .map(|(index, value)| {
+            let pointer = format!("{}/{index}", p.at("previous"));
+            json::object(value, pointer, &mut faults, |f| {
+                let said = f.value("mode").is_some();
+                let own = read_mode(f);
+                let account = read_account(f, "gateway", local);
+                Some(PreviousPayment {
+                    mode: if said { own? } else { mode? },
+                    account: account?,
+                })
+            })
         })
-    });
+        .collect();
+    p.extend(faults);
+    previous
+}
+
+fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<PaymentSection> {
+    let mode = p.required("mode").and_then(|_| read_mode(p));
     let account = read_account(p, "gateway", local);
     let configuration_name = p.text("configuration_name", 60);
     if mode == Some(PaymentMode::PaymentGateway) && configuration_name.is_none() {
@@ -610,7 +706,13 @@ fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<Payment> {
             "is required in mode payment_gateway",
         );
     }
-    Some((mode?, account?, configuration_name))
+    let previous = read_previous(p, mode, local);
+    Some(PaymentSection {
+        mode: mode?,
+        account: account?,
+        configuration_name,
+        previous: previous?,
+    })
 }
 
 #[cfg(test)]
@@ -636,6 +738,42 @@ mod tests {
             Ok(_) => vec![],
             Err(faults) => faults.into_iter().map(|f| (f.pointer, f.code)).collect(),
         }
+    }
+
+    #[test]
+    fn earlier_accounts_are_read() {
+        let mut doc = document();
+        let before = json!({"gateway": "payu", "credentials": {"key": "k1"}});
+        let with_mode = json!({"gateway": "razorpay", "mode": "payment_link", "base_url": "https://uat.example",
+            "credentials": {"key_id": "x"}});
+        doc["payment"]["previous"] = json!([before, with_mode]);
+        let payment = Tenant::read(&doc.to_string(), false).unwrap().payment;
+        let [payu, same] = &payment.previous[..] else {
+            panic!("two")
+        };
+        assert_eq!(
+            (payu.mode, payu.account.vendor.as_str()),
+            (PaymentMode::PaymentLink, "payu")
+        );
+        assert_eq!(same.account.mark(), payment.account.mark());
+        assert_ne!(payu.account.mark(), payment.account.mark());
+        assert_eq!(payment.account.mark().map(|mark| mark.len()), Some(12));
+
+        doc["payment"]["previous"] =
+            json!([{"gateway": "payu", "mode": "cash", "credentials": {}, "x": 1}, 7]);
+        let seen = faults(&doc, false);
+        for expected in [
+            ("/payment/previous/0/mode", "invalid"),
+            ("/payment/previous/0/x", "unknown_field"),
+            ("/payment/previous/1", "wrong_type"),
+        ] {
+            assert!(
+                seen.contains(&(expected.0.to_owned(), expected.1)),
+                "{expected:?} in {seen:?}"
+            );
+        }
+        doc["payment"]["previous"] = json!(vec![before; 5]);
+        assert!(faults(&doc, false).contains(&("/payment/previous".to_owned(), "too_many")));
     }
 
     #[test]

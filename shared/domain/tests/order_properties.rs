@@ -71,6 +71,7 @@ fn contents(late_payment: LatePayment) -> Contents {
         terms: Terms {
             mode: PaymentMode::PaymentLink,
             gateway: "razorpay".into(),
+            account: None,
             channel: "whatsapp".into(),
             provider: "meta".into(),
             on_captured: Fulfilment::Completed,

@@ -124,6 +124,7 @@ pub fn contents(bill: Bill) -> Contents {
         terms: Terms {
             mode: tenant.payment.mode,
             gateway: tenant.payment.account.vendor.clone(),
+            account: tenant.payment.account.mark(),
             channel: tenant.channel.kind.as_str().to_owned(),
             provider: tenant.channel.account.vendor.clone(),
             on_captured: tenant.on_captured,

@@ -147,7 +147,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
     };
     let (store, queue, http, clock) = (&world, &world, &world, &clock);
     let ask = Askable {
-        gateway: shop.gateway.as_ref(),
+        gateways: &shop.gateways,
         channel: shop.channel.as_ref(),
     };
     let orders = change_order::Deps {
@@ -170,11 +170,10 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
                 http,
                 clock,
             };
-            let gateway = shop.gateway.as_ref();
             match create_invoice(
                 &deps,
                 &shop.tenant,
-                gateway,
+                &shop.gateways,
                 *bill,
                 "pos:pos-1",
                 "https://shop.example",
@@ -196,7 +195,10 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
                 return End::Refused("nothing came".to_owned());
             };
             let read = match source {
-                "razorpay" => shop.gateway.verify(raw).map(|w| shop.gateway.read(&w)),
+                "razorpay" => {
+                    let gateway = shop.gateways.current();
+                    gateway.verify(raw).map(|w| gateway.read(&w))
+                }
                 _ => shop.channel.verify(raw).map(|w| shop.channel.read(&w)),
             };
             let signals = match read {
@@ -272,7 +274,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
             };
             let open = |tenant: &Tenant| {
                 Ok(Connectors {
-                    gateway: chatbill_gateways::open(tenant)?,
+                    gateways: chatbill_gateways::open_all(tenant)?,
                     channel: chatbill_channels::open(tenant)?,
                 })
             };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chatbill_domain::connector::{Channel, Gateway};
+use chatbill_domain::connector::{Channel, Gateways};
 use chatbill_domain::tenant::Tenant;
 use chatbill_testkit::builders;
 use chatbill_testkit::memory::MemoryTenants;
@@ -16,8 +16,8 @@ pub struct Shop {
     pub name: String,
     /// Its document.
     pub tenant: Tenant,
-    /// Its gateway.
-    pub gateway: Box<dyn Gateway>,
+    /// Its gateway accounts.
+    pub gateways: Gateways,
     /// Its messaging provider.
     pub channel: Box<dyn Channel>,
     /// Where `reconcile` finds it.
@@ -58,7 +58,7 @@ pub fn shops() -> Vec<Arc<Shop>> {
             let open = "the tenants of the simulation are valid";
             shops.push(Arc::new(Shop {
                 name: format!("{late} {channel}"),
-                gateway: chatbill_gateways::open(&tenant).expect(open),
+                gateways: chatbill_gateways::open_all(&tenant).expect(open),
                 channel: chatbill_channels::open(&tenant).expect(open),
                 tenants: MemoryTenants::new([tenant.clone()]),
                 tenant,

@@ -123,7 +123,7 @@ fn tier(bytes: usize) -> Result<Option<String>, String> {
 fn check(text: &str, local: bool) -> Result<Tenant, Vec<Fault>> {
     let tenant = Tenant::read(text, local)?;
     let faults: Vec<Fault> = [
-        chatbill_gateways::open(&tenant).err(),
+        chatbill_gateways::open_all(&tenant).err(),
         chatbill_channels::open(&tenant).err(),
     ]
     .into_iter()

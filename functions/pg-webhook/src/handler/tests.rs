@@ -601,6 +601,158 @@ async fn a_poisoned_neighbour_in_one_webhook_holds_nothing_up() {
     assert_eq!(order(&world).messages[0].status, MessageStatus::Delivered);
 }
 
+/// Field report B01: one Razorpay account serves several shops, and sends every event to every configured URL.
+fn of_another_link(notes: &serde_json::Value) -> Request {
+    let body = json!({"event": "payment_link.paid", "payload": {
+        "payment_link": {"entity": {"id": "plink_FOREIGN1", "reference_id": "BM345A-12", "amount": 85_000, "status": "paid",
+            "notes": notes}},
+        "payment": {"entity": {"id": "pay_FOREIGN1", "amount": 85_000, "currency": "INR", "status": "captured", "captured": true,
+            "method": "upi", "created_at": 1_780_000_000, "notes": notes}}}});
+    signed(PAID, |_| body.to_string())
+}
+
+#[tokio::test]
+async fn another_shops_link_with_our_number_pays_nothing() {
+    let world = billed().await;
+    world.http.always(
+        "razorpay.fetch_link",
+        reply(200, &razorpay_link("BM345A-12", "created")),
+    );
+    // The dashboard's, one with our note on it, and one with our mark of another order.
+    let mark = chatbill_testkit::world::mark("BM345A-99");
+    for notes in [
+        json!([]),
+        json!({"chatbill_reference": "BM345A-12"}),
+        json!({"chatbill_reference": "BM345A-12", "chatbill_mark": mark}),
+    ] {
+        assert_eq!(post(&world, of_another_link(&notes)).await.status(), 200);
+        assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+        assert!(order(&world).strays.is_empty() && order(&world).holds.is_empty());
+    }
+    let ours = "/v1/payment_links/plink_QK0000000000l1";
+    assert!(!world.http.calls().is_empty());
+    assert!(world.http.calls().iter().all(|c| c.url.ends_with(ours)));
+}
+
+#[tokio::test]
+async fn another_tenants_mark_is_counted_and_costs_nothing() {
+    let (logs, _guard) = Logs::capture();
+    let world = billed().await;
+    let others = chatbill_testkit::world::mark("BM345A-12").replace("acme.", "bina.");
+    let notes = json!({"chatbill_reference": "BM345A-12", "chatbill_mark": others});
+    assert_eq!(post(&world, of_another_link(&notes)).await.status(), 200);
+    assert!(world.network.round_trips().is_empty());
+    assert_eq!(logs.count("webhook_foreign"), 1);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+}
+
+#[tokio::test]
+async fn our_links_id_is_enough_where_its_notes_are_gone() {
+    let world = billed().await;
+    let request = signed(PAID, |body| body.replace("chatbill_mark", "counter"));
+    assert_eq!(post(&world, request).await.status(), 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert_eq!(
+        world.network.round_trips(),
+        ["store.load", "store.append", "queue.send"]
+    );
+}
+
+#[tokio::test]
+async fn an_event_before_the_link_is_recorded_is_a_hint() {
+    let world = World::new();
+    world.order(Vec::new()).await;
+    for _ in 0..2 {
+        assert_eq!(
+            post(&world, of_another_link(&json!([]))).await.status(),
+            200
+        );
+    }
+    let order = order(&world);
+    assert_eq!(order.payment_status(), PaymentStatus::Pending);
+    assert!(order.is_hinted() && order.events.len() == 2);
+    assert!(order.due.unwrap() <= world.clock.now().plus_seconds(60));
+    assert!(world.http.labels().is_empty());
+}
+
+#[tokio::test]
+async fn a_link_never_pays_a_bill_that_is_paid_inside_whatsapp() {
+    let world = billed_natively().await;
+    world.http.always(
+        LOOKUP,
+        reply(200, &json!({"payments": [{"reference_id": "BM345A-12", "status": "pending", "transactions": []}]})),
+    );
+    post(&world, of_another_link(&json!([]))).await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Pending);
+    assert!(world.http.labels().iter().all(|label| *label == LOOKUP));
+}
+
+#[tokio::test]
+async fn a_failed_payment_of_no_order_takes_no_name() {
+    let world = billed().await;
+    let failed = signed("razorpay-payment-failed", |body| {
+        body.replace("BM345A-12", "BM345A-12-2")
+    });
+    assert_eq!(post(&world, failed).await.status(), 200);
+    let home = key("acme", "BM345A-12");
+    let second = reference("BM345A-12-2");
+    assert_eq!(world.store.parked(&key("acme", "BM345A-12-2")), 0);
+    assert!(world.store.alias(&second, &home).await.unwrap());
+}
+
+/// The bill was made with an account the tenant has left since: what that account still sends counts.
+#[tokio::test]
+async fn the_webhook_of_an_earlier_account_still_counts() {
+    let currents = [
+        json!({"mode": "payment_link", "gateway": "razorpay",
+            "credentials": {"key_id": "rzp_test_2", "key_secret": "s", "webhook_secrets": ["another"]}}),
+        json!({"mode": "payment_gateway", "configuration_name": "acme-upi", "gateway": "razorpay",
+            "credentials": {"key_id": "rzp_test_1", "key_secret": "s", "webhook_secrets": ["another"]}}),
+        json!({"mode": "payment_link", "gateway": "zaakpay", "credentials": {
+            "merchant_identifier": "m1", "secret_keys": ["0123456789abcdef0123456789abcdef"], "buyer_email": "pay@shop.example"}}),
+    ];
+    for current in currents {
+        let world = World::with(|document| {
+            let before = document["payment"].clone();
+            document["payment"] = current.clone();
+            document["payment"]["previous"] = json!([before]);
+        });
+        world.order(bill_sent()).await;
+        assert_eq!(send(&world, PAID).await, 200, "{current}");
+        assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+        assert_eq!(send(&world, "razorpay-forged").await, 401, "{current}");
+    }
+}
+
+/// A bill that went out to be paid inside WhatsApp is paid although the tenant makes links by now.
+#[tokio::test]
+async fn a_native_proof_counts_after_the_mode_has_changed() {
+    let world = World::new();
+    let mut draft = draft(bill());
+    draft.contents.terms.mode = PaymentMode::PaymentGateway;
+    world.order_of(draft, bill_sent().split_off(1)).await;
+    let proofs = chatbill_testkit::builders::tenant().payment.proofs;
+    let proof = proofs.issue(&bill().reference, bill().total).unwrap();
+    let request = signed("razorpay-payment-captured", |body| {
+        let notes = r#""notes":{"chatbill_reference":"BM345A-12""#;
+        body.replace(notes, &format!(r#"{notes},"chatbill_proof":"{proof}""#))
+    });
+    assert_eq!(post(&world, request).await.status(), 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+    assert!(world.http.labels().is_empty());
+}
+
+/// Both receipt secrets were changed since: the link's id is still the one the order was given.
+#[tokio::test]
+async fn a_payment_counts_after_the_receipt_secrets_have_changed() {
+    let world = World::with(|document| {
+        document["receipt_secrets"] = json!(["a-new-secret-0001", "a-new-secret-0002"]);
+    });
+    world.order(bill_sent()).await;
+    assert_eq!(send(&world, PAID).await, 200);
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+}
+
 /// Exotel has no question about a payment to answer, so the gateway is asked; only money it knows of counts.
 #[tokio::test]
 async fn a_payment_nobody_can_confirm_leaves_the_order_open() {

@@ -70,6 +70,7 @@ fn order_of(bill: Bill, mode: PaymentMode, events: Vec<Event>) -> Order {
         terms: Terms {
             mode,
             gateway: "razorpay".into(),
+            account: None,
             channel: "whatsapp".into(),
             provider: "meta".into(),
             on_captured: Fulfilment::Processing,

@@ -222,6 +222,12 @@ async fn money_that_the_terms_send_back_is_sent_back_once() {
         Event::Payment(second),
     ];
     let world = settled(LatePayment::Refund, events).await;
+    let found = json!({"items": [paid("pay_1"), paid("pay_2")]});
+    world.http.always(FETCH, reply(200, &link_paid_by("pay_1")));
+    world.http.always(PAYMENTS, reply(200, &found));
+    world
+        .http
+        .always(REFUNDS, reply(200, &json!({"items": []})));
     world
         .http
         .reply(REFUND, 200, &refund("pay_2", 85_000, "processed", None));
@@ -229,8 +235,9 @@ async fn money_that_the_terms_send_back_is_sent_back_once() {
         run(&world).await;
         world.clock.advance(3600);
     }
-    assert_eq!(world.http.labels(), [REFUND]);
-    let call = world.http.calls()[0].clone();
+    let labels = world.http.labels();
+    assert_eq!(labels.iter().filter(|label| **label == REFUND).count(), 1);
+    let call = world.http.calls().last().unwrap().clone();
     assert!(
         call.url.ends_with("/v1/payments/pay_2/refund"),
         "{}",
@@ -241,6 +248,128 @@ async fn money_that_the_terms_send_back_is_sent_back_once() {
     assert!(order.holds.is_empty());
     let told: Vec<MessageKey> = world.queue.sent().into_iter().map(|t| t.message).collect();
     assert!(told.contains(&MessageKey::Refund(1)));
+}
+
+const PAYMENTS: &str = "razorpay.order_payments";
+
+fn paid(payment_id: &str) -> Value {
+    json!({"id": payment_id, "amount": 85_000, "currency": "INR", "status": "captured", "captured": true, "method": "upi",
+        "created_at": 1_795_305_600})
+}
+
+/// Our link, which lists nothing itself, so that its order is asked.
+fn link_paid_by(payment_id: &str) -> Value {
+    let mut link = razorpay_link("BM345A-12", "partially_paid");
+    link["order_id"] = json!("order_1");
+    link["payments"] = json!([{"payment_id": payment_id, "amount": 85_000, "status": "captured", "method": "upi"}, {}]);
+    link
+}
+
+/// What our own link does not tell of may be somebody else's money. Field report B01.
+#[tokio::test]
+async fn money_not_found_under_our_link_never_goes_back() {
+    let late = report(AttemptStatus::Captured, "pay_FOREIGN1", 85_000);
+    let events = vec![
+        Event::Payment(captured(&bill(), "pay_1")),
+        Event::Payment(late),
+    ];
+    let world = settled(LatePayment::Refund, events).await;
+    world.http.always(FETCH, reply(200, &link_paid_by("pay_1")));
+    world
+        .http
+        .always(PAYMENTS, reply(200, &json!({"items": [paid("pay_1")]})));
+    world
+        .http
+        .always(REFUNDS, reply(200, &json!({"items": []})));
+    let (logs, _guard) = Logs::capture();
+    for _ in 0..3 {
+        run(&world).await;
+        world.clock.advance(3600);
+    }
+    assert!(!world.http.labels().contains(&REFUND));
+    assert_eq!(logs.count("order_held"), 1);
+    let order = order(&world);
+    let held: Vec<&str> = order.holds.iter().map(|(hold, ..)| hold.as_str()).collect();
+    assert_eq!(held, ["double_payment"]);
+    assert!(order.refunds.list().is_empty());
+}
+
+/// While our link cannot be asked, nothing goes back, and it is tried again.
+#[tokio::test]
+async fn nothing_goes_back_while_the_gateway_is_silent() {
+    let events = vec![
+        Event::Payment(captured(&bill(), "pay_1")),
+        Event::Payment(report(AttemptStatus::Captured, "pay_2", 85_000)),
+    ];
+    let world = settled(LatePayment::Refund, events).await;
+    world
+        .http
+        .always(FETCH, Answer::NotSent("connection refused".to_owned()));
+    assert_eq!(run(&world).await["failed"], 1);
+    assert_eq!(world.http.labels(), [FETCH]);
+    assert!(order(&world).holds.is_empty() && order(&world).due.is_some());
+}
+
+/// A payment that was spoken of too early: our own link is asked within a minute of there being one.
+#[tokio::test]
+async fn a_hint_makes_us_ask_our_link_within_a_minute() {
+    let world = World::new();
+    let hint = Event::Hint {
+        payment_id: "pay_1".to_owned(),
+    };
+    world.order(vec![hint, started()]).await;
+    let due = order(&world).next_check(world.clock.now()).unwrap();
+    assert!(due <= world.clock.now().plus_seconds(60), "{due:?}");
+    world.clock.advance(60);
+    world
+        .http
+        .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+    world.http.reply(REFUNDS, 200, &json!({"items": []}));
+    run(&world).await;
+    assert_eq!(order(&world).payment_status(), PaymentStatus::Captured);
+}
+
+/// A tenant that has moved to another account, gateway or mode while the bill was open.
+async fn moved(payment: Value) -> World {
+    let world = World::with(|document| {
+        let mut before = document["payment"].clone();
+        before.as_object_mut().unwrap().remove("configuration_name");
+        before["base_url"] = json!("https://before.example");
+        document["payment"] = payment;
+        document["payment"]["previous"] = json!([before]);
+    });
+    world.order(bill_sent()).await;
+    world.clock.advance(600);
+    world
+}
+
+#[tokio::test]
+async fn an_open_bill_is_asked_about_where_it_was_made() {
+    let other_account = json!({"mode": "payment_link", "gateway": "razorpay",
+        "credentials": {"key_id": "rzp_test_2", "key_secret": "s", "webhook_secrets": ["w"]}});
+    let other_gateway = json!({"mode": "payment_link", "gateway": "zaakpay", "credentials": {
+        "merchant_identifier": "m1", "secret_keys": ["0123456789abcdef0123456789abcdef"], "buyer_email": "pay@shop.example"}});
+    let other_mode = json!({"mode": "payment_gateway", "configuration_name": "acme-upi", "gateway": "razorpay",
+        "credentials": {"key_id": "rzp_test_2", "key_secret": "s", "webhook_secrets": ["w"]}});
+    for payment in [other_account, other_gateway, other_mode] {
+        let world = moved(payment.clone()).await;
+        world
+            .http
+            .reply(FETCH, 200, &razorpay_link("BM345A-12", "paid"));
+        world.http.reply(REFUNDS, 200, &json!({"items": []}));
+        run(&world).await;
+        assert_eq!(
+            order(&world).payment_status(),
+            PaymentStatus::Captured,
+            "{payment}"
+        );
+        let urls: Vec<String> = world.http.calls().into_iter().map(|c| c.url).collect();
+        assert!(
+            urls.iter()
+                .all(|u| u.starts_with("https://before.example/")),
+            "{urls:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! Round trips per signal: store, queue (only when a message follows); a hint asks the holder of the money in between.
 
-use crate::connector::{Channel, Gateway, Notice, Signal, Trust, Wish};
+use crate::connector::{Channel, Gateway, Gateways, Notice, Signal, Trust, Wish};
 use crate::event::{Event, Once, Recorded};
 use crate::flows::{lookup_request, queue_owed, refund, report_given_up, report_new_holds};
 use crate::http::{CallError, converse};
@@ -38,10 +38,26 @@ pub struct Deps<'a, S, Q, H, C> {
 /// Whom to ask about a payment.
 #[derive(Clone, Copy)]
 pub struct Askable<'a> {
-    /// The tenant's gateway.
-    pub gateway: &'a dyn Gateway,
+    /// The tenant's gateway accounts.
+    pub gateways: &'a Gateways,
     /// The tenant's messaging provider, which knows of payments made natively inside WhatsApp.
     pub channel: &'a dyn Channel,
+}
+
+impl<'a> Askable<'a> {
+    /// The account the order was made with; the current one where the tenant has none like it any more.
+    #[must_use]
+    pub fn gateway(&self, order: &Order) -> &'a dyn Gateway {
+        self.gateways
+            .of(order.terms())
+            .unwrap_or_else(|| self.gateways.current())
+    }
+
+    /// The tenant still has an account at the gateway the order was made with.
+    #[must_use]
+    pub fn knows(&self, order: &Order) -> bool {
+        self.gateways.of(order.terms()).is_some()
+    }
 }
 
 /// Why the sender must come again.
@@ -471,16 +487,10 @@ async fn confirm<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
                         }
                         Err(error) => return Err(ApplyError::Lookup(error)),
                     };
-                return apply_found(
-                    deps.store,
-                    deps.queue,
-                    deps.clock,
-                    *order,
-                    found,
-                    source_of(ask),
-                )
-                .await
-                .map(|_| ());
+                let names = source_of(ask, &order);
+                return apply_found(deps.store, deps.queue, deps.clock, *order, found, names)
+                    .await
+                    .map(|_| ());
             }
             Loaded::Alias(reference) => {
                 asked_as = Some(key.reference.clone());
@@ -554,7 +564,7 @@ async fn confirm_refund<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     // None of ours: a dashboard's.
     match ask_about(deps.http, &order, ask, None, deps.clock.now()).await {
         Ok(found) => {
-            let names = source_of(ask);
+            let names = source_of(ask, &order);
             apply_found(deps.store, deps.queue, deps.clock, order, found, names)
                 .await
                 .map(|_| ())
@@ -598,8 +608,8 @@ async fn load<S: OrderStore>(store: &S, key: &OrderKey) -> Result<Loaded, StoreE
     })
 }
 
-fn source_of(ask: Askable<'_>) -> (&'static str, &'static str) {
-    (ask.gateway.name(), ask.channel.name())
+pub(crate) fn source_of(ask: Askable<'_>, order: &Order) -> (&'static str, &'static str) {
+    (ask.gateway(order).name(), ask.channel.name())
 }
 
 /// One line when nobody can say whether an order is paid; an alarm watches for it.
@@ -625,12 +635,13 @@ pub(crate) async fn ask_about<H: HttpSend>(
     asked_as: Option<&ReferenceId>,
     now: Millis,
 ) -> Result<Found, CallError> {
-    if order.terms().gateway != ask.gateway.name() {
+    if !ask.knows(order) {
         // Another gateway that knows nothing of it would make a paid order look unpaid.
         return Err(CallError::Unsupported(
-            "the order was made with another gateway than the tenant has now",
+            "the order was made with a gateway that the tenant's document does not have any more",
         ));
     }
+    let gateway = ask.gateway(order);
     match order.terms().mode {
         PaymentMode::PaymentGateway => {
             let references = match asked_as {
@@ -640,8 +651,8 @@ pub(crate) async fn ask_about<H: HttpSend>(
             ask_about_native(http, order, &references, ask, now).await
         }
         PaymentMode::PaymentLink | PaymentMode::UpiIntent => {
-            let request = lookup_request(order, ask.gateway, now);
-            converse(http, |answers| ask.gateway.lookup(&request, answers)).await
+            let request = lookup_request(order, gateway, now);
+            converse(http, |answers| gateway.lookup(&request, answers)).await
         }
     }
 }
@@ -668,18 +679,27 @@ async fn ask_about_native<H: HttpSend>(
 ) -> Result<Found, CallError> {
     let mut all = Found::default();
     let mut failure = None;
+    let gateway = ask.gateway(order);
+    let moved = order.terms().provider != ask.channel.name();
     for reference in references {
         let asked = converse(http, |answers| {
             ask.channel.lookup_payment(reference, answers)
         });
         let found = match asked.await {
+            // It knows of later messages at most; that it knows of no payment proves nothing.
+            Ok(found) if moved && found.reports.is_empty() => Err(CallError::Unsupported(
+                "the bill was sent through another provider than the tenant has now",
+            )),
+            asked => asked,
+        };
+        let found = match found {
             Err(CallError::Unsupported(why)) => {
                 let request = LookupRequest {
                     reference: (*reference).clone(),
                     gateway_id: None,
-                    ..lookup_request(order, ask.gateway, now)
+                    ..lookup_request(order, gateway, now)
                 };
-                let asked = converse(http, |answers| ask.gateway.lookup(&request, answers));
+                let asked = converse(http, |answers| gateway.lookup(&request, answers));
                 match asked.await {
                     // Whether the gateway knows it under another name is not known, so a link that ended says nothing either.
                     Ok(found) if found.reports.is_empty() => Err(CallError::Unsupported(why)),

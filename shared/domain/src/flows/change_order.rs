@@ -2,7 +2,7 @@
 
 use crate::contact::Msisdn;
 use crate::event::{Event, Recorded, request_name};
-use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about};
+use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about, source_of};
 use crate::flows::{lookup_request, queue_owed};
 use crate::http::{CallError, converse};
 use crate::ids::{OrderKey, ReferenceId};
@@ -142,7 +142,13 @@ async fn cancel_payment<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     if order.terms().mode == PaymentMode::PaymentGateway {
         return not_paid_natively(deps, ask, order).await;
     }
-    let gateway = ask.gateway;
+    if !ask.knows(order) {
+        return Err(ChangeError::Refused {
+            code: "gateway_changed".to_owned(),
+            detail: "the order was made with a gateway that the tenant's document does not have any more".to_owned(),
+        });
+    }
+    let gateway = ask.gateway(order);
     // Also when no link is on record: a lost answer may have left one at the gateway.
     let request = lookup_request(order, gateway, deps.clock.now());
     match converse(deps.http, |answers| gateway.cancel(&request, answers)).await {
@@ -192,7 +198,7 @@ async fn not_paid_natively<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         Err(CallError::Unsupported(_)) => return Ok(()),
         Err(error) => return Err(ChangeError::GatewayUnavailable(error.to_string())),
     };
-    let names = (ask.gateway.name(), ask.channel.name());
+    let names = source_of(ask, order);
     let order = apply_found(
         deps.store,
         deps.queue,

@@ -3,7 +3,7 @@
 //! Round trips: store, queue; with a link store, gateway, store, queue.
 
 use crate::bill::Bill;
-use crate::connector::Gateway;
+use crate::connector::{Gateway, Gateways};
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
 use crate::flows::{lookup_request, queue_owed};
@@ -79,14 +79,14 @@ pub enum CreateError {
 pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     tenant: &Tenant,
-    gateway: &dyn Gateway,
+    gateways: &Gateways,
     bill: Bill,
     by: &str,
     public_url: &str,
     device: Option<Device>,
 ) -> Result<Outcome, CreateError> {
     let mode = tenant.payment.mode;
-    let faults = gateway.check(&bill, mode, bill.expires_in);
+    let faults = gateways.current().check(&bill, mode, bill.expires_in);
     if !faults.is_empty() {
         return Err(CreateError::Invalid(faults));
     }
@@ -101,7 +101,7 @@ pub async fn create_invoice<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         deps.http,
         deps.clock,
         tenant,
-        gateway,
+        gateways,
         order,
         Caller {
             maybe_exists: !new,
@@ -134,6 +134,7 @@ fn draft(tenant: &Tenant, bill: Bill, by: &str, public_url: &str, now: Millis) -
         terms: Terms {
             mode: tenant.payment.mode,
             gateway: tenant.payment.account.vendor.clone(),
+            account: tenant.payment.account.mark(),
             channel: tenant.channel.kind.as_str().to_owned(),
             provider: tenant.channel.account.vendor.clone(),
             on_captured: tenant.on_captured,
@@ -169,7 +170,7 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     http: &H,
     clock: &C,
     tenant: &Tenant,
-    gateway: &dyn Gateway,
+    gateways: &Gateways,
     order: Order,
     caller: Caller,
 ) -> Result<Order, CreateError> {
@@ -183,11 +184,12 @@ pub(crate) async fn start<S: OrderStore, H: HttpSend, C: Clock>(
     {
         return Ok(order);
     }
-    if order.terms().gateway != gateway.name() {
+    let Some(gateway) = gateways.of(order.terms()) else {
         return Err(CreateError::GatewayUnavailable(
-            "the order was made with another gateway than the tenant has now".to_owned(),
+            "the order was made with a gateway that the tenant's document does not have any more"
+                .to_owned(),
         ));
-    }
+    };
     let name = gateway.order_id(&order.key.reference);
     if name != order.key.reference && !store.alias(&name, &order.key).await? {
         return Err(CreateError::Refused {

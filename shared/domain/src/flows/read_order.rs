@@ -265,6 +265,9 @@ fn entry(event: &Event) -> Value {
             }),
             r,
         ),
+        Event::KeptBack { payment_id } => {
+            json!({"event": "refund_kept_back", "payment_id": payment_id})
+        }
         Event::Hint { payment_id } => {
             json!({"event": "payment_hinted", "payment_id": payment_id})
         }

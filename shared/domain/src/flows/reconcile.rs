@@ -6,16 +6,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::connector::{Channel, Gateway};
+use crate::connector::{Channel, Gateways};
 use crate::event::{Event, Once, Recorded};
 use crate::fault::Fault;
-use crate::flows::apply_webhook::{ApplyError, Askable, apply_found, ask_about, report_unclear};
+use crate::flows::apply_webhook::{
+    ApplyError, Askable, apply_found, ask_about, report_unclear, source_of,
+};
 use crate::flows::refund::{self, RefundError};
-use crate::flows::{create_invoice, queue_owed, record, report_hold, task};
+use crate::flows::{create_invoice, queue_owed, record, report_hold, report_new_holds, task};
 use crate::http::CallError;
 use crate::ids::{OrderKey, TenantId};
 use crate::order::{MessageStatus, Order};
 use crate::pace::{Pace, Turn};
+use crate::payment::AttemptStatus;
 use crate::ports::{
     Append, Appended, Clock, DUE_SHARDS, Due, HttpSend, OrderStore, Queue, StoreError, Tenants,
 };
@@ -38,8 +41,8 @@ pub struct Deps<'a, S, Q, H, C, T> {
 
 /// A tenant's connectors.
 pub struct Connectors {
-    /// Its gateway.
-    pub gateway: Box<dyn Gateway>,
+    /// Its gateway accounts.
+    pub gateways: Gateways,
     /// Its messaging provider.
     pub channel: Box<dyn Channel>,
 }
@@ -211,9 +214,8 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
     mut order: Order,
     silent: &mut BTreeSet<TenantId>,
 ) -> (Order, Result<(), CheckError>) {
-    let gateway = connectors.gateway.as_ref();
     let ask = Askable {
-        gateway,
+        gateways: &connectors.gateways,
         channel: connectors.channel.as_ref(),
     };
     let now = deps.clock.now();
@@ -233,7 +235,7 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
             deps.http,
             deps.clock,
             tenant,
-            gateway,
+            ask.gateways,
             order.clone(),
             create_invoice::Caller {
                 maybe_exists: true,
@@ -266,7 +268,7 @@ async fn work<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
     } else if order.payment_is_due(now) {
         match ask_about(deps.http, &order, ask, None, now).await {
             Ok(found) => {
-                let names = (gateway.name(), ask.channel.name());
+                let names = source_of(ask, &order);
                 match apply_found(
                     deps.store,
                     deps.queue,
@@ -352,7 +354,15 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
     };
     let now = deps.clock.now();
     let back: Vec<String> = order.to_send_back_by(now).cloned().collect();
-    for payment_id in back {
+    if !back.is_empty() {
+        let (after, looked_up) = keep_back_others(deps, ask, order, &back).await;
+        order = after;
+        if let Err(error) = looked_up {
+            return (order, Err(error));
+        }
+    }
+    let sure: BTreeSet<String> = order.to_send_back_by(now).cloned().collect();
+    for payment_id in back.into_iter().filter(|id| sure.contains(id)) {
         match refund::send_back(&refunds, ask, &order, &payment_id).await {
             Ok(after) => order = after,
             Err(error) => return (order, Err(error)),
@@ -371,6 +381,64 @@ async fn send_back_and_pursue<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>
         }
     }
     (order, result)
+}
+
+/// Nothing goes back by itself that our own link, intent or message does not tell of as captured: it may have been paid to somebody
+/// else, who would miss it. Gives the order as it is then; what is not found there waits for a person.
+async fn keep_back_others<S: OrderStore, Q: Queue, H: HttpSend, C: Clock, T>(
+    deps: &Deps<'_, S, Q, H, C, T>,
+    ask: Askable<'_>,
+    mut order: Order,
+    back: &[String],
+) -> (Order, Result<(), RefundError>) {
+    let ours: BTreeSet<String> =
+        match ask_about(deps.http, &order, ask, None, deps.clock.now()).await {
+            Ok(found) => {
+                let captured = found
+                    .reports
+                    .iter()
+                    .filter(|report| report.status == AttemptStatus::Captured)
+                    .map(|report| report.payment_id.clone())
+                    .collect();
+                let names = source_of(ask, &order);
+                match apply_found(
+                    deps.store,
+                    deps.queue,
+                    deps.clock,
+                    order.clone(),
+                    found,
+                    names,
+                )
+                .await
+                {
+                    Ok(applied) => order = applied,
+                    Err(ApplyError::Store(error)) => return (order, Err(error.into())),
+                    Err(ApplyError::Queue(error)) => return (order, Err(error.into())),
+                    Err(ApplyError::Lookup(error)) => {
+                        return (order, Err(RefundError::Unanswered(error)));
+                    }
+                }
+                captured
+            }
+            Err(error @ (CallError::Rejected { .. } | CallError::Unsupported(_))) => {
+                report_unclear(&order, &error);
+                BTreeSet::new()
+            }
+            Err(error) => return (order, Err(RefundError::Unanswered(error))),
+        };
+    for payment_id in back.iter().filter(|id| !ours.contains(*id)) {
+        let event = Event::KeptBack {
+            payment_id: payment_id.clone(),
+        };
+        let once = Once::named(&format!("kept:{payment_id}"));
+        let recorded = Recorded::new(deps.clock.now(), "reconcile", event);
+        order = match record(deps.store, &order, once, recorded).await {
+            Ok(order) => order,
+            Err(error) => return (order, Err(error.into())),
+        };
+        report_new_holds(&order);
+    }
+    (order, Ok(()))
 }
 
 /// A held order is mentioned again until a person settles it.

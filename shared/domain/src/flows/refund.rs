@@ -222,7 +222,7 @@ fn could_be<S, Q, H, C: Clock>(
     let faults = after
         .refunds
         .find(id)
-        .map(|refund| payer(ask, &after).check(&request(&after, refund, ask.gateway, now)))
+        .map(|refund| payer(ask, &after).check(&request(&after, refund, ask.gateway(order), now)))
         .unwrap_or_default();
     if faults.is_empty() {
         Ok(())
@@ -304,7 +304,7 @@ async fn carry_out<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
     let Some(found) = order.refunds.find(id) else {
         return Err(vanished(&order.key));
     };
-    let request = request(&order, found, ask.gateway, deps.clock.now());
+    let request = request(&order, found, ask.gateway(&order), deps.clock.now());
     let faults = payer(ask, &order).check(&request);
     if !faults.is_empty() {
         let codes: Vec<&str> = faults.iter().map(|f| f.code).collect();
@@ -430,15 +430,17 @@ fn payer<'a>(ask: Askable<'a>, order: &Order) -> Payer<'a> {
     if order.terms().mode == PaymentMode::PaymentGateway && ask.channel.gives_back() {
         Payer::Channel(ask.channel)
     } else {
-        Payer::Gateway(ask.gateway)
+        Payer::Gateway(ask.gateway(order))
     }
 }
 
 /// The vendors an order was made with, if the tenant still has them.
 fn moved(ask: Askable<'_>, order: &Order) -> Option<&'static str> {
     let native = order.terms().mode == PaymentMode::PaymentGateway;
-    if order.terms().gateway != ask.gateway.name() {
-        Some("gateway_changed: the order was paid at another gateway than the tenant has now")
+    if !ask.knows(order) {
+        Some(
+            "gateway_changed: the order was paid at a gateway that the tenant's document does not have any more",
+        )
     } else if native && order.terms().provider != ask.channel.name() {
         Some(
             "provider_changed: the order was paid through another provider than the tenant has now",
@@ -579,7 +581,7 @@ async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         let ended = Ended::new(RefundOutcome::Refused, error);
         return end(deps, &order, id, ended, "refund").await;
     }
-    let request = request(&order, refund, ask.gateway, deps.clock.now());
+    let request = request(&order, refund, ask.gateway(&order), deps.clock.now());
     let payer = payer(ask, &order);
     let attempt = refund.attempts;
     let ended = match payer.refund(deps.http, &order, &request).await {
@@ -784,7 +786,7 @@ async fn go_on<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
             "the gateway has worked on it for ten days",
         );
     }
-    let request = request(&order, refund, ask.gateway, now);
+    let request = request(&order, refund, ask.gateway(&order), now);
     let payer = payer(ask, &order);
     match payer.lookup(deps.http, &order, &request).await {
         Ok(Some(report)) => {
