@@ -17,11 +17,13 @@ use crate::chain::Chain;
 const STACK: &str = "tests/it/stack/hostile.rs";
 const WEBHOOK: &str = "functions/pg-webhook/src/handler/tests.rs";
 const HISTORY: &str = "shared/domain/tests/order_properties.rs";
+const RAZORPAY: &str = "shared/gateways/tests/connectors/razorpay.rs";
+const RECONCILE: &str = "functions/reconcile/src/handler/tests.rs";
 
 /// What is done, and the tests, each with its file.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 26] = [
+const CASES: [Case; 29] = [
     (
         "a webhook with one space more",
         &[
@@ -95,7 +97,7 @@ const CASES: [Case; 26] = [
         "a payment of no known order",
         &[
             (STACK, "a_payment_of_no_known_order_touches_no_other"),
-            (WEBHOOK, "a_payment_of_an_unknown_order_is_kept_for_it"),
+            (WEBHOOK, "a_payment_of_an_unknown_order_is_kept_as_a_hint"),
         ],
     ),
     (
@@ -259,6 +261,33 @@ const CASES: [Case; 26] = [
             (HISTORY, "what_pays_in_full_adds_up_in_any_sequence"),
             (HISTORY, "only_the_bills_own_sum_can_be_paid_in_full"),
         ],
+    ),
+    (
+        "another shop's link, or the dashboard's, with our number on the same account",
+        &[
+            (WEBHOOK, "another_shops_link_with_our_number_pays_nothing"),
+            (
+                WEBHOOK,
+                "a_link_never_pays_a_bill_that_is_paid_inside_whatsapp",
+            ),
+            (RAZORPAY, "a_strangers_link_is_not_adopted"),
+            (RAZORPAY, "payments_of_a_strangers_link_are_not_reported"),
+        ],
+    ),
+    (
+        "a mark of another tenant, or our mark of another order",
+        &[
+            (WEBHOOK, "another_tenants_mark_is_counted_and_costs_nothing"),
+            (RAZORPAY, "a_link_is_proven_by_its_mark_alone"),
+            (
+                RAZORPAY,
+                "a_payment_that_another_tenants_note_names_is_foreign",
+            ),
+        ],
+    ),
+    (
+        "money that the terms would send back, and our own link knows nothing of",
+        &[(RECONCILE, "money_not_found_under_our_link_never_goes_back")],
     ),
 ];
 
