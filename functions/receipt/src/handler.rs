@@ -159,9 +159,14 @@ async fn issuer<T: Tenants>(
     if let Some(tenant) = issuer_among(tenants, code, known.iter()).await? {
         return Ok(Some(tenant));
     }
-    let all = tenants.all().await?;
+    let all = tenants.all(false).await?;
     let others = all.iter().filter(|id| !known.contains(id));
-    issuer_among(tenants, code, others).await
+    if let Some(tenant) = issuer_among(tenants, code, others).await? {
+        return Ok(Some(tenant));
+    }
+    // A merchant who was added a moment ago has customers, too.
+    let now = tenants.all(true).await?;
+    issuer_among(tenants, code, now.difference(&all)).await
 }
 
 async fn issuer_among<'a, T: Tenants>(

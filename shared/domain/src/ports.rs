@@ -410,8 +410,11 @@ pub trait Tenants: Sync {
     /// Those at hand without asking anybody; often not all.
     fn known(&self) -> Vec<TenantId>;
 
-    /// The names of all, as they were a minute ago at most.
-    fn all(&self) -> impl Future<Output = Result<Arc<HashSet<TenantId>>, TenantError>> + Send;
+    /// The names of all, as they were a minute ago at most; `anew`, as they are now, unless that was wished for in vain too often.
+    fn all(
+        &self,
+        anew: bool,
+    ) -> impl Future<Output = Result<Arc<HashSet<TenantId>>, TenantError>> + Send;
 }
 
 /// Time.

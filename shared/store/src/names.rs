@@ -1,18 +1,20 @@
 //! Which tenants there are, so that a name nobody has costs no call.
 //!
-//! A tenant that an environment has not met yet is asked for by its name, as long as every name asked for was somebody's. After a name
-//! that was nobody's, the list of all names decides for a while. So a stranger who makes up names causes one question and
-//! one listing a minute and environment, however many names come, and a merchant's first request costs one question.
+//! A tenant that an environment has not met yet is asked for by its name, as long as nearly every name asked for was somebody's. After
+//! three names in a minute that were nobody's, the list of all names decides. So a stranger who makes up names causes three questions
+//! and one listing a minute and environment, however many names come, and a merchant's first request costs one question.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chatbill_domain::ids::TenantId;
 use chatbill_domain::time::Millis;
 
 /// A listing is good for this long, seconds: a merchant who was just added waits this long at most. It is also how long a name that was
-/// nobody's keeps other names from being asked for directly.
+/// nobody's counts as a guess.
 const FRESH: i64 = 60;
+/// So many guesses are allowed within that time.
+const GUESSES: usize = 3;
 /// After the parameter store failed, it is asked again by nobody new for this long, seconds.
 const PAUSE: i64 = 2;
 /// When there are more names than a listing reads, those it left out take turns to be asked for, milliseconds.
@@ -41,8 +43,8 @@ struct State {
     complete: bool,
     listed: Option<Millis>,
     next_listing: Option<Millis>,
-    /// When a name that is not listed may be asked for, and which one was the last.
-    next_guess: Option<(Millis, TenantId)>,
+    /// Guesses, with the time until which they count. One about a name is taken back when it turns out to be somebody's.
+    guesses: VecDeque<(Millis, Option<TenantId>)>,
 }
 
 impl Names {
@@ -51,14 +53,7 @@ impl Names {
             if state.names.contains(id) {
                 return Verdict::Ask;
             }
-            if state.next_guess.as_ref().is_none_or(|(at, _)| now >= *at) {
-                let wait = if state.is_fresh(now) && !state.complete {
-                    TURN
-                } else {
-                    FRESH.saturating_mul(1000)
-                };
-                let at = Millis::new(now.get().saturating_add(wait));
-                state.next_guess = Some((at, id.clone()));
+            if state.guess(Some(id), now) {
                 return Verdict::Ask;
             }
             match state.listing(now) {
@@ -77,16 +72,17 @@ impl Names {
         })
     }
 
+    /// Whether the names may be listed although they were a moment ago: something speaks of one that is not among them.
+    pub(crate) fn may_list_again(&self, now: Millis) -> bool {
+        self.with(|state| state.guess(None, now))
+    }
+
     /// The name was somebody's.
     pub(crate) fn found(&self, id: &TenantId) {
         self.with(|state| {
-            if state
-                .next_guess
-                .as_ref()
-                .is_some_and(|(_, last)| last == id)
-            {
-                state.next_guess = None;
-            }
+            state
+                .guesses
+                .retain(|(_, about)| about.as_ref() != Some(id))
         });
     }
 
@@ -102,10 +98,10 @@ impl Names {
     /// Asking failed, so nothing is known about the name.
     pub(crate) fn failed(&self, id: &TenantId, now: Millis) {
         self.with(|state| {
-            if let Some((at, last)) = &mut state.next_guess
-                && last == id
-            {
-                *at = now.plus_seconds(PAUSE);
+            for (until, about) in &mut state.guesses {
+                if about.as_ref() == Some(id) {
+                    *until = now.plus_seconds(PAUSE);
+                }
             }
         });
     }
@@ -117,7 +113,7 @@ impl Names {
             state.listed = Some(now);
             if !complete {
                 // Those it left out need not wait for the end of a minute that began before it was known to be incomplete.
-                state.next_guess = None;
+                state.guesses.clear();
             }
         });
     }
@@ -135,6 +131,22 @@ impl Names {
 impl State {
     fn is_fresh(&self, now: Millis) -> bool {
         self.listed.is_some_and(|at| now < at.plus_seconds(FRESH))
+    }
+
+    /// Whether one more guess is allowed, which is counted then.
+    fn guess(&mut self, about: Option<&TenantId>, now: Millis) -> bool {
+        self.guesses.retain(|(until, _)| now < *until);
+        let allowed = self.guesses.len() < GUESSES;
+        if allowed {
+            let counts = if self.is_fresh(now) && !self.complete {
+                TURN
+            } else {
+                FRESH.saturating_mul(1000)
+            };
+            let until = Millis::new(now.get().saturating_add(counts));
+            self.guesses.push_back((until, about.cloned()));
+        }
+        allowed
     }
 
     /// [`Verdict::Ask`] means that the listing at hand serves.
@@ -174,8 +186,19 @@ mod tests {
         }
     }
 
+    /// Three names that were nobody's.
+    fn guessed() -> Names {
+        let names = Names::default();
+        for n in 0..GUESSES {
+            let guess = id(&format!("guess-{n}"));
+            assert_eq!(names.judge(&guess, T), Verdict::Ask);
+            names.missed(&guess);
+        }
+        names
+    }
+
     #[test]
-    fn guessed_names_cost_one_question_and_one_listing_a_minute() {
+    fn guessed_names_cost_a_handful_of_questions_a_minute() {
         let names = Names::default();
         let (mut questions, mut listings) = (0, 0);
         for n in 0..180_000_i64 {
@@ -198,42 +221,39 @@ mod tests {
                 assert_eq!(names.judge(&id("acme"), now), Verdict::Ask, "{n}");
             }
         }
-        assert_eq!((questions, listings), (3, 3));
+        assert_eq!((questions, listings), (9, 3));
     }
 
     #[test]
     fn a_new_merchant_waits_a_minute_at_most() {
-        let names = Names::default();
-        assert_eq!(names.judge(&id("guess"), T), Verdict::Ask);
-        names.missed(&id("guess"));
+        let names = guessed();
         assert_eq!(names.judge(&id("new"), T), Verdict::List);
         names.listed(list(&["acme"]), true, T);
-        assert_eq!(
-            names.judge(&id("new"), T.plus_seconds(59)),
-            Verdict::Unknown
-        );
-        // Somebody guesses again before the merchant comes.
-        assert_eq!(
-            names.judge(&id("guess-2"), T.plus_seconds(60)),
-            Verdict::Ask
-        );
-        names.missed(&id("guess-2"));
-        assert_eq!(names.judge(&id("new"), T.plus_seconds(60)), Verdict::List);
-        names.listed(list(&["acme", "new"]), true, T.plus_seconds(60));
-        assert_eq!(names.judge(&id("new"), T.plus_seconds(60)), Verdict::Ask);
+        let almost = T.plus_seconds(59);
+        assert_eq!(names.judge(&id("new"), almost), Verdict::Unknown);
+        assert!(!names.may_list_again(almost));
+        // Then it is asked for again, or, when others keep guessing, listed.
+        let then = T.plus_seconds(60);
+        for guess in ["guess-3", "guess-4", "guess-5"] {
+            assert_eq!(names.judge(&id(guess), then), Verdict::Ask);
+            names.missed(&id(guess));
+        }
+        assert_eq!(names.judge(&id("new"), then), Verdict::List);
+        names.listed(list(&["acme", "new"]), true, then);
+        assert_eq!(names.judge(&id("new"), then), Verdict::Ask);
         // A merchant who has left is not asked for again.
         names.missed(&id("new"));
-        assert_eq!(
-            names.judge(&id("new"), T.plus_seconds(61)),
-            Verdict::Unknown
-        );
+        assert_eq!(names.judge(&id("new"), then), Verdict::Unknown);
     }
 
     #[test]
     fn a_failing_parameter_store_is_left_in_peace() {
         let names = Names::default();
-        assert_eq!(names.judge(&id("acme"), T), Verdict::Ask);
-        names.failed(&id("acme"), T);
+        for n in 0..GUESSES {
+            let name = id(&format!("shop-{n}"));
+            assert_eq!(names.judge(&name, T), Verdict::Ask);
+            names.failed(&name, T);
+        }
         assert_eq!(names.judge(&id("other"), T), Verdict::List);
         names.not_listed(T);
         assert_eq!(names.judge(&id("acme"), T.plus_seconds(1)), Verdict::Later);
@@ -243,12 +263,25 @@ mod tests {
 
     #[test]
     fn names_beyond_the_list_take_turns() {
-        let names = Names::default();
-        assert_eq!(names.judge(&id("guess"), T), Verdict::Ask);
+        let names = guessed();
         assert_eq!(names.judge(&id("b"), T), Verdict::List);
         names.listed(list(&["a"]), false, T);
-        assert_eq!(names.judge(&id("b"), T), Verdict::Ask);
-        assert_eq!(names.judge(&id("c"), T), Verdict::Later);
-        assert_eq!(names.judge(&id("c"), T.plus_seconds(1)), Verdict::Ask);
+        for guess in ["b", "c", "d"] {
+            assert_eq!(names.judge(&id(guess), T), Verdict::Ask);
+        }
+        assert_eq!(names.judge(&id("e"), T), Verdict::Later);
+        assert_eq!(names.judge(&id("e"), T.plus_seconds(1)), Verdict::Ask);
+    }
+
+    #[test]
+    fn what_speaks_of_a_merchant_not_listed_may_list_again() {
+        let names = Names::default();
+        assert_eq!(names.list(T), Err(Verdict::List));
+        names.listed(list(&["acme"]), true, T);
+        for _ in 0..GUESSES {
+            assert!(names.may_list_again(T));
+        }
+        assert!(!names.may_list_again(T));
+        assert!(names.may_list_again(T.plus_seconds(60)));
     }
 }

@@ -160,7 +160,10 @@ impl<C: Clock> Tenants for SsmTenants<C> {
         names.filter_map(|n| TenantId::parse(n).ok()).collect()
     }
 
-    async fn all(&self) -> Result<Arc<HashSet<TenantId>>, TenantError> {
+    async fn all(&self, anew: bool) -> Result<Arc<HashSet<TenantId>>, TenantError> {
+        if anew && self.names.may_list_again(self.clock.now()) {
+            self.list().await?;
+        }
         match self.names.list(self.clock.now()) {
             Ok(names) => Ok(names),
             Err(Verdict::List) => {

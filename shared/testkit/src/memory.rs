@@ -935,7 +935,7 @@ impl Tenants for MemoryTenants {
         Vec::new()
     }
 
-    async fn all(&self) -> Result<Arc<HashSet<TenantId>>, TenantError> {
+    async fn all(&self, _anew: bool) -> Result<Arc<HashSet<TenantId>>, TenantError> {
         Ok(Arc::new(lock(&self.0).keys().cloned().collect()))
     }
 }

@@ -908,6 +908,6 @@ async fn a_hundred_thousand_forgeries_cost_a_handful_of_calls() {
         calls.keys().all(|call| call.starts_with("AmazonSSM.")),
         "{calls:?}"
     );
-    assert!(calls.values().sum::<usize>() <= 3, "{calls:?}");
+    assert!(calls.values().sum::<usize>() <= 6, "{calls:?}");
     assert!(http.labels().is_empty());
 }
