@@ -213,6 +213,9 @@ pub fn tag(data: &[u8]) {
     if let Some(tag) = Tag::parse(text) {
         assert_eq!(tag.to_string(), text, "a second spelling");
     }
+    if let Some((tag, Some(tenant))) = Tag::parse_named(text) {
+        assert_eq!(tag.named(&tenant), text, "a second spelling");
+    }
     if let Ok(key) = MessageKey::parse(text) {
         assert_eq!(key.to_string(), text, "a second spelling");
     }

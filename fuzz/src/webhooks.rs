@@ -168,7 +168,11 @@ pub fn signed(sender: &Sender, data: &[u8]) {
                 );
             }
             Signal::LinkClosed { .. } => assert!(sender.is_gateway, "{} has no links", sender.name),
-            Signal::Inbound { .. } | Signal::Message { .. } => {
+            Signal::Inbound { .. }
+            | Signal::InboundHidden { .. }
+            | Signal::Renamed { .. }
+            | Signal::Elsewhere { .. }
+            | Signal::Message { .. } => {
                 assert!(!sender.is_gateway, "{} writes to nobody", sender.name);
             }
             Signal::Ignored(_) | Signal::Foreign(_) | Signal::Noticed(..) => {}

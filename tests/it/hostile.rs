@@ -23,7 +23,7 @@ const RECONCILE: &str = "functions/reconcile/src/handler/tests.rs";
 /// What is done, and the tests, each with its file.
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 31] = [
     (
         "a webhook with one space more",
         &[
@@ -288,6 +288,23 @@ const CASES: [Case; 29] = [
     (
         "money that the terms would send back, and our own link knows nothing of",
         &[(RECONCILE, "money_not_found_under_our_link_never_goes_back")],
+    ),
+    (
+        "a report under another tenant's name",
+        &[(WEBHOOK, "nobody_speaks_for_a_tenant_under_another_s_secret")],
+    ),
+    (
+        "a customer's text that looks like a report",
+        &[
+            (
+                "shared/channels/tests/connectors/kaleyra.rs",
+                "a_customer_s_quotes_break_nothing_and_forge_nothing",
+            ),
+            (
+                "shared/channels/src/placeholders.rs",
+                "what_a_customer_writes_is_one_text",
+            ),
+        ],
     ),
 ];
 

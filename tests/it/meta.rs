@@ -112,6 +112,7 @@ impl Shop {
             language: "en".into(),
             parameters: vec![],
             media_header: true,
+            standard_picture: None,
         };
         let tag = Tag {
             reference: bill.reference.clone(),
@@ -146,6 +147,7 @@ impl Shop {
             },
             template: in_template.then_some(&template),
             qr: Some(QrCode::Png(&png)),
+            bare: false,
         };
         let mut answers = Vec::new();
         loop {
@@ -278,7 +280,7 @@ async fn an_upload_that_fails_sends_nothing_and_may_be_repeated() {
     shop.fault("upload_media", refused.clone()).await;
     assert_eq!(
         shop.bill("INV-1", true).await.unwrap_err().remedy,
-        Remedy::RetryOnce
+        Remedy::Media
     );
     shop.fault("upload_media", refused).await;
     shop.bill("INV-1", false).await.unwrap();

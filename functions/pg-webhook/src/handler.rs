@@ -1,9 +1,11 @@
 //! Verifies, reads and applies a webhook. 2xx only when every effect is durable; anything else makes the sender come again.
 
-use chatbill_domain::connector::{self, Webhooks};
-use chatbill_domain::flows::apply_webhook::{Askable, Deps, apply_webhook};
+use std::collections::BTreeSet;
+
+use chatbill_domain::connector::{self, Signal, Webhooks};
+use chatbill_domain::flows::apply_webhook::{ApplyError, Askable, Deps, apply_webhook};
 use chatbill_domain::ids::TenantId;
-use chatbill_domain::ports::{Clock, Contacts, HttpSend, OrderStore, Queue, Tenants};
+use chatbill_domain::ports::{Clock, Contacts, HttpSend, OrderStore, Queue, TenantError, Tenants};
 use chatbill_domain::webhook::{RawWebhook, Refused, VerifiedWebhook};
 use chatbill_runtime::api::{self, ApiError};
 use lambda_http::http::{Method, StatusCode};
@@ -105,9 +107,20 @@ where
         gateways: &gateways,
         channel: channel.as_ref(),
     };
+    let (others, signals) = named_elsewhere(&id, signals);
+    let mut unclaimed = Vec::new();
+    for other in others {
+        if !hand_on(ports, sender.name(), verified.raw(), &other).await? {
+            unclaimed.push(Signal::Elsewhere {
+                tenant: Some(other),
+                what: "a report",
+            });
+        }
+    }
+    let signals = signals.into_iter().chain(unclaimed).collect();
     apply_webhook(&deps, &id, sender.name(), signals, ask)
         .await
-        .map_err(|error| ApiError::unavailable("not_durable", 5, error.to_string()))?;
+        .map_err(not_durable)?;
     Ok(acknowledge())
 }
 
@@ -126,6 +139,87 @@ fn verify<'a>(
         }
     }
     unsigned.ok_or(refused.unwrap_or(Refused::Missing))
+}
+
+fn not_durable(error: ApplyError) -> ApiError {
+    ApiError::unavailable("not_durable", 5, error.to_string())
+}
+
+/// One webhook speaks of few tenants; whoever names more does not mean ours.
+const MOST_TENANTS: usize = 4;
+
+/// The other tenants that reports name, and what is left.
+fn named_elsewhere(own: &TenantId, signals: Vec<Signal>) -> (BTreeSet<TenantId>, Vec<Signal>) {
+    let mut others = BTreeSet::new();
+    let mut rest = Vec::new();
+    for signal in signals {
+        match signal {
+            Signal::Elsewhere {
+                tenant: Some(tenant),
+                ..
+            } if tenant != *own && (others.contains(&tenant) || others.len() < MOST_TENANTS) => {
+                others.insert(tenant);
+            }
+            signal => rest.push(signal),
+        }
+    }
+    (others, rest)
+}
+
+/// One app of Meta's serves several numbers and has one address: the webhook is read once more as if it had come to the other tenant's.
+/// That tenant's own document decides whether the sender is its provider, so whoever may speak for one tenant cannot speak for another.
+/// False: that tenant does not take it.
+async fn hand_on<S, Q, T, H, C>(
+    ports: &Ports<S, Q, T, H, C>,
+    source: &str,
+    raw: &RawWebhook,
+    other: &TenantId,
+) -> Result<bool, ApiError>
+where
+    S: OrderStore + Contacts,
+    Q: Queue,
+    T: Tenants,
+    H: HttpSend,
+    C: Clock,
+{
+    let tenant = match ports.tenants.find(other).await {
+        Ok(Some(tenant)) => tenant,
+        Ok(None) | Err(TenantError::Invalid(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let (Ok(gateways), Ok(channel)) = (
+        chatbill_gateways::open_all(&tenant),
+        chatbill_channels::open(&tenant),
+    ) else {
+        return Ok(false);
+    };
+    if channel.name() != source {
+        return Ok(false);
+    }
+    let sender: &dyn Webhooks = channel.as_ref();
+    let Ok(verified) = sender.verify(raw.clone()) else {
+        return Ok(false);
+    };
+    let mut signals = connector::signals(sender, &verified).unwrap_or_default();
+    // What is not this tenant's either has been seen at the address it came to.
+    signals.retain(|signal| !matches!(signal, Signal::Elsewhere { .. }));
+    if !signals.iter().any(|s| matches!(s, Signal::Message { .. })) {
+        return Ok(false);
+    }
+    let deps = Deps {
+        store: &ports.store,
+        queue: &ports.queue,
+        http: &ports.http,
+        clock: &ports.clock,
+    };
+    let ask = Askable {
+        gateways: &gateways,
+        channel: channel.as_ref(),
+    };
+    apply_webhook(&deps, other, source, signals, ask)
+        .await
+        .map_err(not_durable)?;
+    Ok(true)
 }
 
 /// The sender learns nothing but the status; an alarm counts these lines.

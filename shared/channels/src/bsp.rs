@@ -224,7 +224,11 @@ impl Told<'_> {
         let (id, status) = (quotable(self.id), quotable(self.status));
         match (tag, self.report()) {
             (None, _) => Signal::Ignored(format!("{status} of {id} carries no tag of ours")),
-            (Some(tag), Ok(Some(report))) => Signal::Message { tag, report },
+            (Some(tag), Ok(Some(report))) => Signal::Message {
+                tag,
+                report,
+                user: None,
+            },
             (Some(_), Ok(None)) => Signal::Ignored(format!("{status} of {id} is no news")),
             (Some(_), Err(what)) => Signal::Noticed(Notice::DeliveryWord, what),
         }

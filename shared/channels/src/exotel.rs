@@ -70,8 +70,8 @@ const STATUSES: &[(&str, Remedy)] = &[
     ("EX_INCAPABLE_RECIPIENT", Remedy::GiveUp),
     ("EX_RECIPIENT_BLOCKED", Remedy::GiveUp),
     ("EX_UNSUPPORTED_MESSAGE", Remedy::GiveUp),
-    ("EX_MEDIA_DOWNLOAD_ERROR", Remedy::RetryOnce), // The link could not be fetched, perhaps only now.
-    ("EX_MEDIA_UPLOAD_ERROR", Remedy::GiveUp),      // Unsupported media type.
+    ("EX_MEDIA_DOWNLOAD_ERROR", Remedy::Media), // The link could not be fetched, perhaps only now.
+    ("EX_MEDIA_UPLOAD_ERROR", Remedy::Media),   // Unsupported media type.
     ("EX_REENGAGEMENT_ERROR", Remedy::UseTemplate), // The 24-hour window has closed.
     ("EX_INVALID_PARAM", Remedy::GiveUp),
     ("EX_MISSING_PARAM", Remedy::GiveUp),

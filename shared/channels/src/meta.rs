@@ -11,18 +11,20 @@
 //! - Meta says itself that a payment webhook is to be confirmed by lookup, so payments and refunds here are hints.
 //! - Refunds have no idempotency key either, and name no refund of ours. So every refund is looked for before it is asked for, and
 //!   is told from others of the same payment by what is refunded in all.
-//! - A customer who has a username may come without a phone number; such a message opens no window we could use.
+//! - A customer who has a username may come without a phone number. Whose business-scoped id it is, the reports of our own messages
+//!   tell, which name both.
+//! - One app has one address for all its numbers unless a number or account overrides it, so reports carry their tenant's name.
 
 use chatbill_domain::connector::{Channel, Notice, SendStep, Signal, Trust, Webhooks};
 use chatbill_domain::consent::ConsentWords;
 use chatbill_domain::contact::{Msisdn, quotable};
 use chatbill_domain::fault::Fault;
 use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
-use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::ids::{ReferenceId, TenantId, UserId};
 use chatbill_domain::lenient;
 use chatbill_domain::message::{
     Checkout, Content, Form, Fulfilment, Outgoing, Progress, QrCode, Remedy, Report, SendFailure,
-    Tag,
+    Tag, Template,
 };
 use chatbill_domain::payment::{Found, PaymentMode, RefundReport, RefundRequest, Speed};
 use chatbill_domain::phone::Country;
@@ -113,15 +115,15 @@ const RULES: &[Rule] = &[
     rule(131_030, Remedy::Alert), // Recipient number not in allowed list: the account is still a test account.
     rule(131_062, Remedy::GiveUp), // "Business-scoped user IDs": this kind of message needs the customer's number.
     // The message is not right.
-    rule(33, Remedy::GiveUp),         // Parameter value is not valid.
-    rule(100, Remedy::GiveUp),        // Invalid parameter.
-    rule(131_008, Remedy::GiveUp),    // Required parameter is missing.
-    rule(131_009, Remedy::GiveUp),    // Parameter value is not valid.
-    rule(131_051, Remedy::GiveUp),    // Unsupported message type.
-    rule(131_052, Remedy::GiveUp),    // Media download error: of a file the customer sent.
-    rule(131_055, Remedy::GiveUp),    // Method is not allowed.
-    rule(131_060, Remedy::GiveUp),    // Message unavailable.
-    rule(131_053, Remedy::RetryOnce), // Media upload error: the link could not be fetched, perhaps only now.
+    rule(33, Remedy::GiveUp),      // Parameter value is not valid.
+    rule(100, Remedy::GiveUp),     // Invalid parameter.
+    rule(131_008, Remedy::GiveUp), // Required parameter is missing.
+    rule(131_009, Remedy::GiveUp), // Parameter value is not valid.
+    rule(131_051, Remedy::GiveUp), // Unsupported message type.
+    rule(131_052, Remedy::GiveUp), // Media download error: of a file the customer sent.
+    rule(131_055, Remedy::GiveUp), // Method is not allowed.
+    rule(131_060, Remedy::GiveUp), // Message unavailable.
+    rule(131_053, Remedy::Media), // Media upload error: the link could not be fetched, perhaps only now.
     // The template is not right. It is wrong for every customer until somebody mends it or the tenant's document.
     rule(132_000, Remedy::Alert),  // Template param count mismatch.
     rule(132_001, Remedy::Alert),  // Template does not exist in this language or is not approved.
@@ -151,6 +153,7 @@ const RULES: &[Rule] = &[
 ];
 
 struct Meta {
+    tenant: TenantId,
     base: String,
     phone_number_id: String,
     waba_id: String,
@@ -204,6 +207,7 @@ pub(crate) fn open(tenant: &Tenant) -> Result<Box<dyn Channel>, Vec<Fault>> {
         {
             let native = tenant.payment.mode == PaymentMode::PaymentGateway;
             Ok(Box::new(Meta {
+                tenant: tenant.id.clone(),
                 base: account
                     .base_url
                     .clone()
@@ -402,6 +406,15 @@ const NOT_NATIVE: CallError = CallError::Unsupported(
 
 /// What Meta would take, or refuse without a word the customer could use, and must not go out.
 fn refused_unsent(out: &Outgoing<'_>) -> Option<SendFailure> {
+    let insists =
+        |template: &Template| template.media_header && template.standard_picture.is_none();
+    if out.bare && out.template.is_some_and(insists) {
+        return Some(failure(
+            Remedy::GiveUp,
+            "no_header",
+            "the header could not be fetched, and the template cannot go without one; see standard_picture",
+        ));
+    }
     if out.form == Form::Sms {
         // The order turned to SMS while the tenant had another provider. As a WhatsApp message it could reach the customer twice.
         return Some(not_offered(Form::Sms));
@@ -437,7 +450,7 @@ fn picture<'a>(out: &Outgoing<'a>) -> Option<&'a [u8]> {
     let has_place = out.template.is_none_or(|template| template.media_header);
     match (&out.content, &out.qr) {
         (Content::Invoice { .. }, Some(QrCode::Png(png)))
-            if has_place && out.bill.header.is_none() =>
+            if has_place && !out.bare && out.bill.header.is_none() =>
         {
             Some(png)
         }
@@ -528,7 +541,7 @@ impl Meta {
         body.insert("to".into(), out.to.digits().into());
         body.insert(
             "biz_opaque_callback_data".into(),
-            out.tag.to_string().into(),
+            out.tag.named(&self.tenant).into(),
         );
         let (kind, value) = match (out.template, &out.content) {
             (Some(template), _) => ("template", template::template(out, template, heading)),
@@ -635,7 +648,7 @@ fn refused(reply: &HttpReply) -> SendFailure {
     let Some((code, error)) = error.and_then(|e| Some((whole(e.get("code")?)?, e))) else {
         return without_code(reply);
     };
-    let remedy = match (remedy(code), reply.status) {
+    let remedy = match (remedy_of(code, error), reply.status) {
         (Some(remedy), _) => remedy,
         (None, _) if error.get("is_transient").and_then(Value::as_bool) == Some(true) => {
             Remedy::Retry
@@ -675,6 +688,17 @@ pub(crate) fn remedy(code: i64) -> Option<Remedy> {
         .iter()
         .find(|rule| rule.codes.contains(&code))
         .map(|rule| rule.remedy)
+}
+
+/// The same, where a code alone does not say it: 132012 is about whichever parameter does not fit, and its details name the header when
+/// it is the header's file ("header: Format mismatch, expected IMAGE, received DOCUMENT").
+fn remedy_of(code: i64, error: &Value) -> Option<Remedy> {
+    let is_header = code == 132_012 && words(error).to_ascii_lowercase().contains("header");
+    if is_header {
+        Some(Remedy::Media)
+    } else {
+        remedy(code)
+    }
 }
 
 /// The error of either envelope: `{"error": {…}}` of the Graph API, `{"errors": [{…}]}` of the payments lookup.
@@ -760,6 +784,10 @@ impl Meta {
             ));
             return;
         }
+        if field == "user_id_update" {
+            signals.extend(list(value, "user_id_update").iter().map(renamed));
+            return;
+        }
         if field != "messages" {
             signals.push(Signal::Ignored(format!(
                 "field {} is not followed",
@@ -773,20 +801,20 @@ impl Meta {
             .get("metadata")
             .and_then(|m| text(m, "phone_number_id"));
         if number.as_ref().is_some_and(|n| *n != self.phone_number_id) {
-            signals.push(Signal::Ignored("about another phone number".to_owned()));
+            elsewhere(value, signals);
             return;
         }
         for status in list(value, "statuses") {
             if text(status, "type").as_deref() == Some("payment") {
                 payment_status(status, signals);
             } else {
-                signals.push(message_status(status));
+                signals.push(self.message_status(status, value));
             }
         }
         for message in list(value, "messages") {
             // A window belongs to one number of ours: without the number nobody knows which.
             signals.push(match number {
-                Some(_) => inbound(message, self),
+                Some(_) => inbound(message, value, self),
                 None => Signal::Ignored("a customer's message to an unknown number".to_owned()),
             });
         }
@@ -889,11 +917,53 @@ fn configuration_faults(
     Ok(faults)
 }
 
+/// A report or message about another number of the same app. A tag names the tenant that has it; where there is none, nobody does.
+fn elsewhere(value: &Value, signals: &mut Vec<Signal>) {
+    let statuses = list(value, "statuses")
+        .iter()
+        .map(|status| Signal::Elsewhere {
+            tenant: tag_of(status).and_then(|(_, tenant)| tenant),
+            what: "a report",
+        });
+    let messages = list(value, "messages").iter().map(|_| Signal::Elsewhere {
+        tenant: None,
+        what: "a customer's message",
+    });
+    signals.extend(statuses.chain(messages));
+}
+
+fn tag_of(status: &Value) -> Option<(Tag, Option<TenantId>)> {
+    Tag::parse_named(&text(status, "biz_opaque_callback_data")?)
+}
+
+/// "Business-scoped user IDs": the customer's id, in one of these fields, or beside the only contact the webhook names.
+fn user(item: &Value, names: &[&str], value: &Value) -> Option<UserId> {
+    let own = names
+        .iter()
+        .find_map(|name| UserId::parse(text(item, name)?).ok());
+    own.or_else(|| match list(value, "contacts") {
+        [contact] => UserId::parse(text(contact, "user_id")?).ok(),
+        _ => None,
+    })
+}
+
+/// "Business-scoped user IDs", field `user_id_update`.
+fn renamed(update: &Value) -> Signal {
+    let id = |name: &str| {
+        let id = update.get("user_id").and_then(|ids| text(ids, name))?;
+        UserId::parse(id).ok()
+    };
+    match (id("previous"), id("current")) {
+        (Some(before), Some(now)) => Signal::Renamed { before, now },
+        _ => Signal::Noticed(Notice::Unreadable, "a change of a customer's id".to_owned()),
+    }
+}
+
 /// Kinds of messages that nobody wrote: "system" tells of changed numbers and preferences, "request_welcome" of an opened chat.
 const NOT_WRITTEN: &[&str] = &["system", "request_welcome"];
 
 /// "Webhooks, messages": a customer's own message opens the 24-hour window, whatever is in it.
-fn inbound(message: &Value, ours: &Meta) -> Signal {
+fn inbound(message: &Value, value: &Value, ours: &Meta) -> Signal {
     let ignored = |what: &str| Signal::Ignored(what.to_owned());
     let kind = text(message, "type").unwrap_or_default();
     if NOT_WRITTEN.contains(&kind.as_str()) {
@@ -907,45 +977,64 @@ fn inbound(message: &Value, ours: &Meta) -> Signal {
     let phone = text(message, "from")
         .map(|from| format!("+{}", from.trim_start_matches('+')))
         .and_then(|from| Msisdn::from_people(&from, ours.country).ok());
-    let Some(phone) = phone else {
-        return ignored("a message from a customer whose number is not shown");
-    };
-    let at = message.get("timestamp").and_then(whole).filter(|t| *t > 0);
-    Signal::Inbound {
-        phone,
-        at: at.map(Millis::from_seconds),
-        wish: wish(message, &ours.consent_words),
+    let at = message
+        .get("timestamp")
+        .and_then(whole)
+        .filter(|t| *t > 0)
+        .map(Millis::from_seconds);
+    let wish = wish(message, &ours.consent_words);
+    match (phone, user(message, &["from_user_id", "from"], value)) {
+        (Some(phone), _) => Signal::Inbound { phone, at, wish },
+        (None, Some(user)) => Signal::InboundHidden { user, at, wish },
+        (None, None) if wish.is_some() => Signal::Noticed(
+            Notice::WishUnplaced,
+            "the message has neither a number nor an id".to_owned(),
+        ),
+        (None, None) => ignored("a message from a customer whose number is not shown"),
     }
 }
 
-/// "Webhooks, messages, status": sent, delivered, read, failed.
-fn message_status(status: &Value) -> Signal {
-    // The message's id is not repeated here, because the customer's number is written into it.
-    let word = text(status, "status").unwrap_or_default();
-    let Some(tag) = text(status, "biz_opaque_callback_data").and_then(|t| Tag::parse(&t)) else {
-        return Signal::Ignored(format!(
-            "{} of a message that carries no tag of ours",
-            quotable(&word)
-        ));
-    };
-    let code = list(status, "errors")
-        .first()
-        .and_then(|error| whole(error.get("code")?));
-    let is_failure = code.is_some_and(|code| remedy(code).is_some());
-    let report = match word.to_ascii_lowercase().as_str() {
-        "failed" => Report::Failed(reported_failure(status)),
-        // Whatever it is called.
-        _ if is_failure => Report::Failed(reported_failure(status)),
-        "sent" => Report::Progress(Progress::Sent),
-        "delivered" => Report::Progress(Progress::Delivered),
-        "read" => Report::Progress(Progress::Read),
-        other => {
-            let code = code.map_or_else(|| "no code".to_owned(), |code| format!("code {code}"));
-            let said = format!("{} with {code}", quotable(other));
-            return Signal::Noticed(Notice::DeliveryWord, said);
+impl Meta {
+    /// "Webhooks, messages, status": sent, delivered, read, failed.
+    fn message_status(&self, status: &Value, value: &Value) -> Signal {
+        // The message's id is not repeated here, because the customer's number is written into it.
+        let word = text(status, "status").unwrap_or_default();
+        let Some((tag, tenant)) = tag_of(status) else {
+            return Signal::Ignored(format!(
+                "{} of a message that carries no tag of ours",
+                quotable(&word)
+            ));
+        };
+        // Two tenants may share a number, too.
+        if let Some(tenant) = tenant.filter(|tenant| *tenant != self.tenant) {
+            return Signal::Elsewhere {
+                tenant: Some(tenant),
+                what: "a report",
+            };
         }
-    };
-    Signal::Message { tag, report }
+        let code = list(status, "errors")
+            .first()
+            .and_then(|error| whole(error.get("code")?));
+        let is_failure = code.is_some_and(|code| remedy(code).is_some());
+        let report = match word.to_ascii_lowercase().as_str() {
+            "failed" => Report::Failed(reported_failure(status)),
+            // Whatever it is called.
+            _ if is_failure => Report::Failed(reported_failure(status)),
+            "sent" => Report::Progress(Progress::Sent),
+            "delivered" => Report::Progress(Progress::Delivered),
+            "read" => Report::Progress(Progress::Read),
+            other => {
+                let code = code.map_or_else(|| "no code".to_owned(), |code| format!("code {code}"));
+                let said = format!("{} with {code}", quotable(other));
+                return Signal::Noticed(Notice::DeliveryWord, said);
+            }
+        };
+        Signal::Message {
+            tag,
+            report,
+            user: user(status, &["recipient_user_id"], value),
+        }
+    }
 }
 
 fn reported_failure(status: &Value) -> SendFailure {
@@ -953,7 +1042,10 @@ fn reported_failure(status: &Value) -> SendFailure {
     let code = error.and_then(|e| whole(e.get("code")?));
     SendFailure {
         // It did not arrive, so a code nobody knows is at least not a message in doubt.
-        remedy: code.and_then(remedy).unwrap_or(Remedy::GiveUp),
+        remedy: code
+            .zip(error)
+            .and_then(|(code, error)| remedy_of(code, error))
+            .unwrap_or(Remedy::GiveUp),
         code: code.map_or_else(|| "unknown".to_owned(), |code| code.to_string()),
         detail: error.map(words).unwrap_or_default(),
     }

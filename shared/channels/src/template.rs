@@ -195,7 +195,8 @@ fn order(out: &Outgoing<'_>) -> Value {
             }),
         );
     }
-    order.insert("items".into(), bill.items.iter().map(item).collect());
+    let items = bill.items.iter().map(|line| item(line, out.bare));
+    order.insert("items".into(), items.collect());
     order.insert("subtotal".into(), amount(bill.subtotal));
     order.insert("tax".into(), charge(&bill.tax));
     if let Some(shipping) = &bill.shipping {
@@ -207,7 +208,7 @@ fn order(out: &Outgoing<'_>) -> Value {
     Value::Object(order)
 }
 
-fn item(item: &Item) -> Value {
+fn item(item: &Item, bare: bool) -> Value {
     let mut out = Map::new();
     if let Some(id) = &item.retailer_id {
         out.insert("retailer_id".into(), id.as_str().into());
@@ -228,7 +229,7 @@ fn item(item: &Item) -> Value {
         out.insert("importer_name".into(), importer_name.as_str().into());
         out.insert("importer_address".into(), json!(importer_address));
     }
-    if let Some(link) = &item.image {
+    if let Some(link) = item.image.as_ref().filter(|_| !bare) {
         out.insert("image".into(), json!({"link": link}));
     }
     Value::Object(out)
@@ -270,6 +271,11 @@ pub(crate) fn invoice_text(out: &Outgoing<'_>) -> String {
 /// What stands above a bill: its own header, else the code to pay. `uploaded` is the provider's id of the code's picture, for
 /// providers that take uploads; without one, a picture that is not a link is left out.
 pub(crate) fn heading(out: &Outgoing<'_>, uploaded: Option<&str>) -> Option<Value> {
+    if out.bare {
+        // What stood there could not be fetched. A template insists on a picture, and the tenant may have one for that.
+        let picture = out.template?.standard_picture.as_ref()?;
+        return Some(media("image", json!({"link": picture})));
+    }
     if let Some(own) = &out.bill.header {
         return Some(header(own, out.bill));
     }
@@ -307,7 +313,7 @@ pub(crate) fn template(out: &Outgoing<'_>, template: &Template, heading: Option<
     // A text header belongs to the template; only media comes from the bill.
     if let (Content::Invoice { .. }, Some(media)) = (&out.content, heading)
         && template.media_header
-        && !matches!(out.bill.header, Some(Header::Text(_)))
+        && (out.bare || !matches!(out.bill.header, Some(Header::Text(_))))
     {
         components.push(json!({"type": "header", "parameters": [media]}));
     }

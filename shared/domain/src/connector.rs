@@ -5,7 +5,7 @@ use crate::bill::Bill;
 use crate::contact::Msisdn;
 use crate::fault::Fault;
 use crate::http::{Answer, Step};
-use crate::ids::ReferenceId;
+use crate::ids::{ReferenceId, TenantId, UserId};
 use crate::message::{Outgoing, Report, Tag};
 use crate::order::Terms;
 use crate::payment::{
@@ -47,12 +47,28 @@ pub enum Signal {
     },
     /// The customer wrote to the shop: for 24 hours free-form messages reach them.
     Inbound {
-        /// Who wrote. Senders who hide their number (Meta's business-scoped user ids) cannot be matched and are ignored.
+        /// Who wrote.
         phone: Msisdn,
         /// When, where the sender says so; else the moment of its webhook has to do.
         at: Option<Millis>,
         /// The customer asked not to be written to any more, or to be written to again.
         wish: Option<Wish>,
+    },
+    /// The same of a customer whose number the provider hides.
+    InboundHidden {
+        /// Who wrote, as the provider names them.
+        user: UserId,
+        /// When, where the sender says so.
+        at: Option<Millis>,
+        /// The customer asked not to be written to any more, or to be written to again.
+        wish: Option<Wish>,
+    },
+    /// The provider gave a customer another id.
+    Renamed {
+        /// The id until now.
+        before: UserId,
+        /// The id from now on.
+        now: UserId,
     },
     /// A delivery report.
     Message {
@@ -60,6 +76,15 @@ pub enum Signal {
         tag: Tag,
         /// What it says.
         report: Report,
+        /// The customer, as the provider names them beside their number or instead of it.
+        user: Option<UserId>,
+    },
+    /// About another number of the same account, and so perhaps about another tenant's order.
+    Elsewhere {
+        /// The tenant that the report's tag names. Only that tenant's own document can say whether the sender is its provider.
+        tenant: Option<TenantId>,
+        /// What it is, for the log.
+        what: &'static str,
     },
     /// Understood, and of no consequence to an order; the text goes to the log.
     Ignored(String),
@@ -76,6 +101,8 @@ pub enum Notice {
     DeliveryWord,
     /// A part of a genuine webhook that cannot be read; its neighbours were.
     Unreadable,
+    /// A customer asked for messages to stop, or to start again, and nothing says who they are.
+    WishUnplaced,
 }
 
 /// Whether a signal may change money. One gateway account can serve several merchants, and its dashboard makes links too; so a
@@ -134,7 +161,10 @@ pub fn signals(
                 }
                 Signal::LinkClosed { .. }
                 | Signal::Inbound { .. }
+                | Signal::InboundHidden { .. }
+                | Signal::Renamed { .. }
                 | Signal::Message { .. }
+                | Signal::Elsewhere { .. }
                 | Signal::Noticed(..) => {
                     *signal = Signal::Ignored("an unsigned webhook cannot say that".to_owned());
                 }

@@ -22,7 +22,7 @@ pub fn wait(failed: u32, remedy: Remedy, jitter: u32) -> Option<u32> {
     let (base, floor) = match remedy {
         Remedy::GiveUp | Remedy::Alert | Remedy::UseTemplate => return None,
         Remedy::RetryOnce if failed > 1 => return None,
-        Remedy::Retry | Remedy::RetryOnce => (scheduled?, 0),
+        Remedy::Retry | Remedy::RetryOnce | Remedy::Media => (scheduled?, 0),
         Remedy::RetryAfter(seconds) | Remedy::Throttled(seconds) => {
             (scheduled?.max(seconds), seconds)
         }

@@ -65,6 +65,21 @@ id!(
 );
 
 id!(
+    /// A customer as Meta names them to one business (Meta, "Business-scoped user IDs"): a country's two letters, a dot and up to 128
+    /// letters and digits. It stands for a person, so it is not logged.
+    UserId,
+    |t| {
+        t.split_once('.').is_some_and(|(country, id)| {
+            country.len() == 2
+                && country.bytes().all(|b| b.is_ascii_uppercase())
+                && (1..=128).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
+    },
+    "two capital letters, a dot and 1 to 128 letters or digits"
+);
+
+id!(
     /// The shop's own number of a bill. The rule is WhatsApp's for `reference_id` (Meta, "Payment Links", parameters
     /// object): English letters, digits, underscores, dashes and dots, at most 35.
     ReferenceId,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bill::Bill;
 use crate::contact::Msisdn;
-use crate::ids::ReferenceId;
+use crate::ids::{ReferenceId, TenantId};
 use crate::money::Paise;
 use crate::payment::PaymentMode;
 use crate::time::Millis;
@@ -143,6 +143,9 @@ pub struct Template {
     /// WhatsApp refuses one that the template has no place for.
     #[serde(default)]
     pub media_header: bool,
+    /// The https link of a picture that takes the place of a header which WhatsApp could not fetch; for templates with a picture's header.
+    #[serde(default)]
+    pub standard_picture: Option<String>,
 }
 
 /// A value a template's body can name.
@@ -317,6 +320,8 @@ pub struct Outgoing<'a> {
     pub template: Option<&'a Template>,
     /// What heads a bill that brings no header of its own, when the tenant wants that.
     pub qr: Option<QrCode<'a>>,
+    /// Its pictures failed twice: it goes out without them.
+    pub bare: bool,
 }
 
 impl Outgoing<'_> {
@@ -403,6 +408,25 @@ impl Tag {
     }
 }
 
+impl Tag {
+    /// The tag with its tenant behind it, for providers whose reports may come to another tenant's address: one app of Meta's can serve
+    /// several numbers.
+    #[must_use]
+    pub fn named(&self, tenant: &TenantId) -> String {
+        format!("{self}:{tenant}")
+    }
+
+    /// Reads what [`Self::named`] writes, and tags without a tenant.
+    #[must_use]
+    pub fn parse_named(text: &str) -> Option<(Self, Option<TenantId>)> {
+        if let Some(tag) = Self::parse(text) {
+            return Some((tag, None));
+        }
+        let (tag, tenant) = text.rsplit_once(':')?;
+        Some((Self::parse(tag)?, Some(TenantId::parse(tenant).ok()?)))
+    }
+}
+
 impl std::fmt::Display for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "1:{}:{}:{}", self.reference, self.message, self.attempt)
@@ -457,6 +481,8 @@ pub enum Remedy {
     RetryPair,
     /// Try once more, then give up.
     RetryOnce,
+    /// A picture, video or document of the message could not be fetched or is of the wrong kind: try once more as it is, then without.
+    Media,
     /// The sender is over its rate: nothing of it goes out for this many seconds, then this message is tried again.
     Throttled(u32),
     /// The 24-hour window is closed: send the template, once.
@@ -486,6 +512,20 @@ mod tests {
     fn a_tag_has_one_spelling() {
         let text = "1:BM345A-12:invoice.2:3";
         assert_eq!(Tag::parse(text).unwrap().to_string(), text);
+        let (tag, tenant) = (Tag::parse(text).unwrap(), TenantId::parse("acme").unwrap());
+        assert_eq!(tag.named(&tenant), "1:BM345A-12:invoice.2:3:acme");
+        assert_eq!(Tag::parse_named(text), Some((tag.clone(), None)));
+        assert_eq!(
+            Tag::parse_named(&tag.named(&tenant)),
+            Some((tag, Some(tenant)))
+        );
+        for other in [
+            "1:BM345A-12:invoice.2:3:",
+            "1:BM345A-12:invoice.2:3:a:b",
+            "acme",
+        ] {
+            assert_eq!(Tag::parse_named(other), None, "{other}");
+        }
         // Found by fuzzing.
         for other in [
             "1:BM345A-12:paid:00",

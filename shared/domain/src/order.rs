@@ -299,6 +299,10 @@ pub struct Message {
     pub segments: Option<u8>,
     /// The last failure.
     pub failure: Option<SendFailure>,
+    /// Its pictures failed twice: from now on without them.
+    pub bare: bool,
+    /// Its pictures failed.
+    media_failed: bool,
     /// A template stands by.
     fallback: bool,
     /// An SMS stands by.
@@ -326,6 +330,8 @@ impl Message {
             provider_id: None,
             segments: None,
             failure: None,
+            bare: false,
+            media_failed: false,
             fallback: false,
             sms: false,
             uncertain: false,
@@ -1341,8 +1347,7 @@ impl Order {
                 let over = matches!(m.status, MessageStatus::Failed | MessageStatus::Skipped);
                 if current && rank(m.status) <= rank(MessageStatus::Sent) && !over {
                     // The provider took it and failed later. Some of these failures are worth another try.
-                    let wait =
-                        delivery::wait(m.failures.saturating_add(1), failure.remedy, MIDDLE_JITTER);
+                    let wait = m.wait(failure.remedy, MIDDLE_JITTER);
                     m.fail(failure, wait.map(|seconds| at.plus_seconds(seconds.into())));
                     self.turn_to_sms(key, failure);
                 }
@@ -1561,8 +1566,23 @@ fn spaced(from: Millis, now: Millis, step: i64) -> Millis {
 }
 
 impl Message {
+    /// Seconds until the next try after one more failure, or `None` when there is to be none. A message without pictures has nothing left
+    /// to leave out.
+    #[must_use]
+    pub fn wait(&self, remedy: Remedy, jitter: u32) -> Option<u32> {
+        let remedy = match remedy {
+            Remedy::Media if self.bare => Remedy::GiveUp,
+            remedy => remedy,
+        };
+        delivery::wait(self.failures.saturating_add(1), remedy, jitter)
+    }
+
     fn fail(&mut self, failure: &SendFailure, again_at: Option<Millis>) {
         self.failure = Some(failure.clone());
+        if failure.remedy == Remedy::Media {
+            self.bare |= self.media_failed;
+            self.media_failed = true;
+        }
         let template = failure.remedy == Remedy::UseTemplate
             && self.form == Some(Form::Interactive)
             && self.fallback;

@@ -11,7 +11,7 @@ use crate::connector::Wish;
 use crate::contact::Msisdn;
 use crate::event::{Once, Recorded};
 use crate::http::{Answer, HttpCall};
-use crate::ids::{OrderKey, ReferenceId, TenantId};
+use crate::ids::{OrderKey, ReferenceId, TenantId, UserId};
 use crate::message::MessageKey;
 use crate::order::{Draft, Order};
 use crate::tenant::Tenant;
@@ -156,6 +156,15 @@ pub struct Contact {
     pub phone: Msisdn,
 }
 
+/// A customer of a shop whose number the provider may hide.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HiddenContact {
+    /// The shop.
+    pub tenant: TenantId,
+    /// As the provider names them.
+    pub user: UserId,
+}
+
 /// What customers did to be reached, or not to be. One item per customer and matter, one request each.
 pub trait Contacts: Sync {
     /// The customer's window is open until `until`; an earlier end known already is moved, a later one kept. (UpdateItem)
@@ -178,6 +187,29 @@ pub trait Contacts: Sync {
         wish: Wish,
         at: Millis,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The provider says that this customer has this number. Gives the wish they made under their id, which nobody could place before.
+    /// (UpdateItem)
+    fn meet(
+        &self,
+        hidden: &HiddenContact,
+        phone: &Msisdn,
+    ) -> impl Future<Output = Result<Option<(Wish, Millis)>, StoreError>> + Send;
+
+    /// The customer's number, if it is known. (GetItem)
+    fn whose(
+        &self,
+        hidden: &HiddenContact,
+    ) -> impl Future<Output = Result<Option<Msisdn>, StoreError>> + Send;
+
+    /// The customer asked for this at `at`, kept under their id; an older wish that arrives late changes nothing. Gives their number, if
+    /// it is known. (UpdateItem)
+    fn hidden_wish(
+        &self,
+        hidden: &HiddenContact,
+        wish: Wish,
+        at: Millis,
+    ) -> impl Future<Output = Result<Option<Msisdn>, StoreError>> + Send;
 
     /// The customer does not want to be written to. [Query of the shop's whole list, cached 5 minutes]
     fn opted_out(

@@ -627,6 +627,15 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
             Some(value) => serde_json::from_value::<Vec<Variable>>(value.clone()).ok(),
         };
         let media_header = f.boolean("media_header").unwrap_or(false);
+        let standard_picture = f.text("standard_picture", 2_048);
+        if let Some(link) = &standard_picture {
+            if !link.starts_with("https://") {
+                f.fault("standard_picture", "invalid", "must be an https link");
+            }
+            if !media_header {
+                f.fault("standard_picture", "impossible", "has no place in a template without media_header");
+            }
+        }
         if parameters.is_none() {
             f.fault(
                 "parameters",
@@ -634,7 +643,7 @@ fn read_template<'a>(t: &mut Fields<'a>, name: &'a str, default: &[Variable]) ->
                 "must be a list of shop, customer_name, reference_id, amount, receipt_url, payment_id, status",
             );
         }
-        Some(Template { name: template?, language: language?, parameters: parameters?, media_header })
+        Some(Template { name: template?, language: language?, parameters: parameters?, media_header, standard_picture })
     })
 }
 

@@ -273,6 +273,7 @@ fn anything() -> impl Strategy<Value = Event> {
         Just(Remedy::GiveUp),
         Just(Remedy::UseTemplate),
         Just(Remedy::Unknown),
+        Just(Remedy::Media),
         Just(Remedy::RetryOnce)
     ];
     let failure = remedy.prop_map(|remedy| SendFailure {

@@ -3,6 +3,7 @@
 //! | `reference_id` | `record` | attributes |
 //! | --- | --- | --- |
 //! | `@<tenant>#<phone>` | `window` | `until` N milliseconds, `ttl` N seconds: the 24-hour window |
+//! | `@<tenant>#<user id>` | `user` | `phone` S, `opted_out` BOOL, `at` N milliseconds: whom Meta's id stands for, and what they asked for under it |
 //! | `@<tenant>` | `wish#<phone>` | `opted_out` BOOL, `at` N milliseconds: the customer's latest wish |
 //! | `~<code>` | `link` | `tenant` S, `order` S: a short receipt link |
 //!
@@ -13,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chatbill_domain::connector::Wish;
+use chatbill_domain::contact::Msisdn;
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
-use chatbill_domain::ports::{Contact, Contacts, Links, StoreError};
+use chatbill_domain::ports::{Contact, Contacts, HiddenContact, Links, StoreError};
 use chatbill_domain::time::Millis;
 use chatbill_domain::token::ShortCode;
 
@@ -58,8 +60,30 @@ fn window_key(contact: &Contact) -> Item {
     )
 }
 
+fn user_key(hidden: &HiddenContact) -> Item {
+    key(
+        format!("@{}#{}", hidden.tenant, hidden.user),
+        "user".to_owned(),
+    )
+}
+
+fn phone_of(item: &Item) -> Option<Msisdn> {
+    let phone = item.get("phone")?.as_s().ok()?;
+    Msisdn::parse(phone.as_str()).ok()
+}
+
 fn number(item: &Item, name: &str) -> Option<i64> {
     item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+/// A wish, unless a younger one is there.
+fn wished(wish: Wish, at: Millis) -> Update {
+    Update::new(true)
+        .only_if("(attribute_not_exists(#at) OR #at < :at)")
+        .set("#at = :at")
+        .set("opted_out = :out")
+        .value(":at", integer(at.get()))
+        .value(":out", AttributeValue::Bool(wish == Wish::OptOut))
 }
 
 impl Contacts for DynamoOrders {
@@ -85,13 +109,47 @@ impl Contacts for DynamoOrders {
             format!("@{}", contact.tenant),
             format!("wish#{}", contact.phone.digits()),
         );
+        self.write(name, wished(wish, at)).await.map(drop)
+    }
+
+    async fn meet(
+        &self,
+        hidden: &HiddenContact,
+        phone: &Msisdn,
+    ) -> Result<Option<(Wish, Millis)>, StoreError> {
         let update = Update::new(true)
-            .only_if("(attribute_not_exists(#at) OR #at < :at)")
-            .set("#at = :at")
-            .set("opted_out = :out")
-            .value(":at", integer(at.get()))
-            .value(":out", AttributeValue::Bool(wish == Wish::OptOut));
-        self.write(name, update).await.map(drop)
+            .only_if("(attribute_not_exists(phone) OR phone <> :phone)")
+            .set("phone = :phone")
+            .value(":phone", text(phone.e164()));
+        let item = match self.write(user_key(hidden), update).await? {
+            Written::Yes(item) => Some(item),
+            Written::Refused(item) => item,
+        };
+        Ok(item.and_then(|item| {
+            let wish = match item.get("opted_out")?.as_bool().ok()? {
+                true => Wish::OptOut,
+                false => Wish::OptIn,
+            };
+            Some((wish, Millis::new(number(&item, "at")?)))
+        }))
+    }
+
+    async fn whose(&self, hidden: &HiddenContact) -> Result<Option<Msisdn>, StoreError> {
+        let item = self.fetch(user_key(hidden)).await?;
+        Ok(item.as_ref().and_then(phone_of))
+    }
+
+    async fn hidden_wish(
+        &self,
+        hidden: &HiddenContact,
+        wish: Wish,
+        at: Millis,
+    ) -> Result<Option<Msisdn>, StoreError> {
+        let item = match self.write(user_key(hidden), wished(wish, at)).await? {
+            Written::Yes(item) => Some(item),
+            Written::Refused(item) => item,
+        };
+        Ok(item.as_ref().and_then(phone_of))
     }
 
     async fn opted_out(&self, contact: &Contact, now: Millis) -> Result<bool, StoreError> {

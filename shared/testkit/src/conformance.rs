@@ -9,13 +9,13 @@ use std::time::Duration;
 use chatbill_domain::connector::Wish;
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::event::{Event, Once, Recorded};
-use chatbill_domain::ids::OrderKey;
+use chatbill_domain::ids::{OrderKey, UserId};
 use chatbill_domain::message::{Fulfilment, MessageKey};
 use chatbill_domain::order::{Draft, Order, PaymentStatus};
 use chatbill_domain::payment::AttemptStatus;
 use chatbill_domain::ports::{
-    Append, Appended, Contact, Contacts, Created, DAY_SHARDS, DayIndex, Due, Leases, Links,
-    OrderStore, due_shard,
+    Append, Appended, Contact, Contacts, Created, DAY_SHARDS, DayIndex, Due, HiddenContact, Leases,
+    Links, OrderStore, due_shard,
 };
 use chatbill_domain::time::{Day, Millis};
 use chatbill_domain::token::ShortCode;
@@ -29,6 +29,7 @@ pub async fn contacts_and_links<S: Contacts + Links>(store: &S) {
     let run = Run::new();
     a_window_only_grows(store, &run).await;
     the_latest_wish_counts(store, &run).await;
+    a_hidden_customer_is_found_again(store, &run).await;
     a_short_link_leads_to_its_order(store, &run).await;
 }
 
@@ -71,6 +72,41 @@ async fn the_latest_wish_counts<S: Contacts>(store: &S, run: &Run) {
         let neighbour = run.contact("acme", 3);
         assert!(!store.opted_out(&neighbour, later).await.unwrap());
     }
+}
+
+async fn a_hidden_customer_is_found_again<S: Contacts>(store: &S, run: &Run) {
+    let hidden = |tenant: &str| HiddenContact {
+        tenant: run.contact(tenant, 4).tenant,
+        user: UserId::parse(format!(
+            "IN.{}4",
+            run.0.replace(|c: char| !c.is_ascii_alphanumeric(), "")
+        ))
+        .unwrap(),
+    };
+    let (mine, other) = (hidden("acme"), hidden("bina"));
+    let phone = run.contact("acme", 4).phone;
+    assert_eq!(store.whose(&mine).await.unwrap(), None);
+    // A wish that nobody can place waits under the id, the latest one.
+    for (wish, at) in [(Wish::OptOut, 10), (Wish::OptIn, 5)] {
+        let known = store.hidden_wish(&mine, wish, NOW.plus_seconds(at)).await;
+        assert_eq!(known.unwrap(), None);
+    }
+    for _ in 0..2 {
+        assert_eq!(
+            store.meet(&mine, &phone).await.unwrap(),
+            Some((Wish::OptOut, NOW.plus_seconds(10)))
+        );
+        assert_eq!(store.whose(&mine).await.unwrap().as_ref(), Some(&phone));
+    }
+    let known = store
+        .hidden_wish(&mine, Wish::OptIn, NOW.plus_seconds(20))
+        .await;
+    assert_eq!(known.unwrap().as_ref(), Some(&phone));
+    let another = run.contact("acme", 5).phone;
+    store.meet(&mine, &another).await.unwrap();
+    assert_eq!(store.whose(&mine).await.unwrap().as_ref(), Some(&another));
+    assert_eq!(store.whose(&other).await.unwrap(), None, "another shop's");
+    assert_eq!(store.meet(&other, &phone).await.unwrap(), None);
 }
 
 async fn a_short_link_leads_to_its_order<S: Links>(store: &S, run: &Run) {

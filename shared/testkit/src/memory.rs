@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chatbill_domain::connector::Wish;
+use chatbill_domain::contact::Msisdn;
 use chatbill_domain::event::{Once, Recorded};
 use chatbill_domain::http::{Answer, HttpCall, HttpReply};
 use chatbill_domain::ids::{OrderKey, ReferenceId, TenantId};
 use chatbill_domain::order::{Draft, Order};
 use chatbill_domain::ports::{
     Append, Appended, Clock, Contact, Contacts, Created, DayIndex, DayPage, DeadLetters,
-    DeliverTask, Due, HttpSend, Leases, Links, MOST_LOADED, OrderStore, Queue, QueueError, Random,
-    Settings, SettingsError, StoreError, TenantError, Tenants, Visibility, day_partition,
-    day_partition_of, due_shard,
+    DeliverTask, Due, HiddenContact, HttpSend, Leases, Links, MOST_LOADED, OrderStore, Queue,
+    QueueError, Random, Settings, SettingsError, StoreError, TenantError, Tenants, Visibility,
+    day_partition, day_partition_of, due_shard,
 };
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::time::{Day, Millis};
@@ -155,6 +156,7 @@ struct Table {
     more: BTreeMap<OrderKey, More>,
     windows: BTreeMap<Contact, Millis>,
     wishes: BTreeMap<Contact, (Millis, Wish)>,
+    hidden: BTreeMap<HiddenContact, Hidden>,
     links: BTreeMap<ShortCode, OrderKey>,
     leases: BTreeMap<String, (String, Millis)>,
     writes: Vec<Write>,
@@ -354,6 +356,13 @@ impl MemoryOrders {
     }
 }
 
+/// What is known of a customer by their id at the provider.
+#[derive(Debug, Clone, Default)]
+struct Hidden {
+    phone: Option<Msisdn>,
+    wish: Option<(Millis, Wish)>,
+}
+
 impl Contacts for MemoryOrders {
     async fn open_window(&self, contact: &Contact, until: Millis) -> Result<(), StoreError> {
         self.aside("open_window", |table| {
@@ -372,6 +381,37 @@ impl Contacts for MemoryOrders {
             if known.0 < at {
                 *known = (at, wish);
             }
+        })
+    }
+
+    async fn meet(
+        &self,
+        hidden: &HiddenContact,
+        phone: &Msisdn,
+    ) -> Result<Option<(Wish, Millis)>, StoreError> {
+        self.aside("meet", |table| {
+            let known = table.hidden.entry(hidden.clone()).or_default();
+            known.phone = Some(phone.clone());
+            known.wish.map(|(at, wish)| (wish, at))
+        })
+    }
+
+    async fn whose(&self, hidden: &HiddenContact) -> Result<Option<Msisdn>, StoreError> {
+        self.aside("whose", |table| table.hidden.get(hidden)?.phone.clone())
+    }
+
+    async fn hidden_wish(
+        &self,
+        hidden: &HiddenContact,
+        wish: Wish,
+        at: Millis,
+    ) -> Result<Option<Msisdn>, StoreError> {
+        self.aside("hidden_wish", |table| {
+            let known = table.hidden.entry(hidden.clone()).or_default();
+            if known.wish.is_none_or(|(before, _)| before < at) {
+                known.wish = Some((at, wish));
+            }
+            known.phone.clone()
         })
     }
 

@@ -655,7 +655,7 @@ pub(crate) fn act(state: &mut State, call: &HttpCall) -> HttpReply {
 }
 
 fn message(state: &mut State, tag: Option<&str>, sms: bool, meta: bool) -> HttpReply {
-    let Some(tag) = tag.and_then(Tag::parse) else {
+    let Some((tag, _)) = tag.and_then(Tag::parse_named) else {
         state.wrong(|| format!("a message with the tag {tag:?}"));
         return broken_reply();
     };

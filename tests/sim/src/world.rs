@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chatbill_domain::connector::Wish;
+use chatbill_domain::contact::Msisdn;
 use chatbill_domain::event::{Once, Recorded};
 use chatbill_domain::http::{Answer, HttpCall};
 use chatbill_domain::ids::{OrderKey, ReferenceId};
 use chatbill_domain::order::{Contents, Draft, Order};
 use chatbill_domain::ports::{
-    Append, Appended, Clock, Contact, Contacts, Created, DeliverTask, Due, HttpSend, Links,
-    OrderStore, Queue, QueueError, StoreError, Visibility, due_shard,
+    Append, Appended, Clock, Contact, Contacts, Created, DeliverTask, Due, HiddenContact, HttpSend,
+    Links, OrderStore, Queue, QueueError, StoreError, Visibility, due_shard,
 };
 use chatbill_domain::time::Millis;
 use chatbill_domain::token::ShortCode;
@@ -61,6 +62,7 @@ pub struct State {
     pub(crate) items: BTreeMap<OrderKey, Item>,
     windows: BTreeMap<Contact, Millis>,
     wishes: BTreeMap<Contact, (Millis, Wish)>,
+    hidden: BTreeMap<HiddenContact, (Option<Msisdn>, Option<(Millis, Wish)>)>,
     links: BTreeMap<ShortCode, OrderKey>,
     pub(crate) queue: Fifo,
     pub(crate) vendors: Vendors,
@@ -460,6 +462,40 @@ impl Contacts for World {
             if known.0 < at {
                 *known = (at, wish);
             }
+        })
+        .await
+    }
+
+    async fn meet(
+        &self,
+        hidden: &HiddenContact,
+        phone: &Msisdn,
+    ) -> Result<Option<(Wish, Millis)>, StoreError> {
+        self.stored("store.meet", |s| {
+            let known = s.hidden.entry(hidden.clone()).or_default();
+            known.0 = Some(phone.clone());
+            known.1.map(|(at, wish)| (wish, at))
+        })
+        .await
+    }
+
+    async fn whose(&self, hidden: &HiddenContact) -> Result<Option<Msisdn>, StoreError> {
+        self.stored("store.whose", |s| s.hidden.get(hidden)?.0.clone())
+            .await
+    }
+
+    async fn hidden_wish(
+        &self,
+        hidden: &HiddenContact,
+        wish: Wish,
+        at: Millis,
+    ) -> Result<Option<Msisdn>, StoreError> {
+        self.stored("store.hidden_wish", |s| {
+            let known = s.hidden.entry(hidden.clone()).or_default();
+            if known.1.is_none_or(|(before, _)| before < at) {
+                known.1 = Some((at, wish));
+            }
+            known.0.clone()
         })
         .await
     }

@@ -1,9 +1,10 @@
 use chatbill_domain::event::Event;
 use chatbill_domain::http::Answer;
+use chatbill_domain::ids::UserId;
 use chatbill_domain::message::{Form, MessageKey};
 use chatbill_domain::order::{Hold, MessageStatus, PaymentStatus};
 use chatbill_domain::payment::PaymentMode;
-use chatbill_domain::ports::Created;
+use chatbill_domain::ports::{Contact, Created, HiddenContact};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_testkit::aws::FakeAws;
 use chatbill_testkit::builders::{
@@ -361,6 +362,149 @@ fn signed(event: &str, change: impl FnOnce(&str) -> String) -> Request {
         payload["headers"][header] = json!(value);
         payload["body"] = json!(body);
     })
+}
+
+const OURS: &str = "106540352242922";
+
+/// What Meta tells about one of an app's numbers, in the form of the recorded event.
+fn about(number: &str, value: serde_json::Value) -> String {
+    let mut value = value;
+    value["metadata"] = json!({"phone_number_id": number});
+    json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": value}]}]})
+        .to_string()
+}
+
+fn delivered(tag: &str) -> serde_json::Value {
+    json!({"statuses": [{"id": "wamid.1", "status": "delivered", "timestamp": "1795305630", "biz_opaque_callback_data": tag}]})
+}
+
+/// Two tenants with numbers of one app: the same app secret, another number.
+fn one_app() -> World {
+    let mut world = World::new();
+    let acme = chatbill_testkit::builders::tenant_with(|_| ());
+    let bina = chatbill_testkit::builders::tenant_with(|document| {
+        document["tenant_id"] = json!("bina");
+        document["channel"]["credentials"]["phone_number_id"] = json!("222");
+    });
+    world.tenants = MemoryTenants::new([acme, bina]);
+    world
+}
+
+/// The order that `bina` has under the same number as `acme`'s, and that its bill went out.
+async fn order_of_bina(world: &World) {
+    let mut draft = draft(bill());
+    draft.key = key("bina", "BM345A-12");
+    world.order_of(draft, bill_sent()).await;
+}
+
+fn delivery(world: &World, tenant: &str) -> MessageStatus {
+    let order = world.store.order(&key(tenant, "BM345A-12")).unwrap();
+    order.message(&MessageKey::Invoice(1)).unwrap().status
+}
+
+#[tokio::test]
+async fn a_report_for_another_tenant_s_number_goes_to_that_tenant() {
+    let (logs, _guard) = Logs::capture();
+    let world = one_app();
+    world.order(bill_sent()).await;
+    order_of_bina(&world).await;
+    let body = about("222", delivered("1:BM345A-12:invoice.1:1:bina"));
+    let response = post(&world, signed("meta-delivered", |_| body)).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(delivery(&world, "bina"), MessageStatus::Delivered);
+    assert_eq!(delivery(&world, "acme"), MessageStatus::Sent);
+    assert_eq!(logs.count("report_for_other_number"), 0);
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_a_tenant_under_another_s_secret() {
+    // `bina` of the builders' world has an app of its own, and there is no `carl` at all.
+    for (world, number, tag) in [
+        (World::new(), OURS, "1:BM345A-12:invoice.1:1:bina"),
+        (World::new(), "222", "1:BM345A-12:invoice.1:1:bina"),
+        (one_app(), "333", "1:BM345A-12:invoice.1:1:bina"),
+        (one_app(), "222", "1:BM345A-12:invoice.1:1"),
+        (one_app(), "222", "1:BM345A-12:invoice.1:1:carl"),
+    ] {
+        let (logs, _guard) = Logs::capture();
+        world.order(bill_sent()).await;
+        order_of_bina(&world).await;
+        let body = about(number, delivered(tag));
+        let response = post(&world, signed("meta-delivered", |_| body)).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(
+            delivery(&world, "bina"),
+            MessageStatus::Sent,
+            "{number} {tag}"
+        );
+        assert_eq!(
+            delivery(&world, "acme"),
+            MessageStatus::Sent,
+            "{number} {tag}"
+        );
+        assert_eq!(logs.count("report_for_other_number"), 1, "{number} {tag}");
+        logs.assert_discreet();
+    }
+}
+
+fn stop_by(user: &str, at: i64) -> serde_json::Value {
+    json!({"contacts": [{"user_id": user}],
+           "messages": [{"from_user_id": user, "id": "wamid.Y", "timestamp": at.to_string(), "type": "text", "text": {"body": "STOP"}}]})
+}
+
+/// Field report B17.
+#[tokio::test]
+async fn a_stop_by_a_hidden_number_counts_once_a_report_told_whose_it_is() {
+    for stop_first in [false, true] {
+        let (logs, _guard) = Logs::capture();
+        let world = billed().await;
+        let mut report = delivered("1:BM345A-12:invoice.1:1:acme");
+        report["statuses"][0]["recipient_user_id"] = json!("IN.1A2B3C");
+        let mut hooks = [
+            about(OURS, report),
+            about(OURS, stop_by("IN.1A2B3C", 1_795_305_700)),
+        ];
+        if stop_first {
+            hooks.reverse();
+        }
+        for body in hooks
+            .into_iter()
+            .chain([about(OURS, stop_by("IN.9Z", 1_795_305_700))])
+        {
+            let response = post(&world, signed("meta-delivered", |_| body)).await;
+            assert_eq!(response.status(), 200);
+        }
+        let contact = Contact {
+            tenant: key("acme", "x").tenant,
+            phone: order(&world).phone,
+        };
+        assert!(world.store.opted_out(&contact, NOW).await.unwrap());
+        // The stranger's, and this customer's as long as nobody knew them.
+        let unplaced = 1 + usize::from(stop_first);
+        assert_eq!(logs.count("customer_wish_unplaced"), unplaced);
+        logs.assert_discreet();
+        assert!(logs.lines().iter().all(|line| !line.contains("1A2B3C")));
+    }
+}
+
+#[tokio::test]
+async fn a_corrected_number_is_not_learnt_from_an_old_report() {
+    let world = billed().await;
+    let resent = Event::Resend {
+        number: 2,
+        reference: reference("BM345A-12-2"),
+        to: Some(chatbill_domain::contact::Msisdn::parse("+919812345678").unwrap()),
+        key: None,
+    };
+    world.happen(&key("acme", "BM345A-12"), resent).await;
+    let mut report = delivered("1:BM345A-12:invoice.1:1:acme");
+    report["statuses"][0]["recipient_user_id"] = json!("IN.1A2B3C");
+    post(&world, signed("meta-delivered", |_| about(OURS, report))).await;
+    let hidden = HiddenContact {
+        tenant: key("acme", "x").tenant,
+        user: UserId::parse("IN.1A2B3C").unwrap(),
+    };
+    assert_eq!(world.store.whose(&hidden).await.unwrap(), None);
 }
 
 /// A webhook to a tenant of Exotel's, with the secret in its address.

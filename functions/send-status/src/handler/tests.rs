@@ -9,7 +9,7 @@ use chatbill_domain::pace::Pace;
 use chatbill_domain::payment::PaymentReport;
 use chatbill_domain::ports::{Contact, Queue};
 use chatbill_runtime::batch;
-use chatbill_testkit::builders::{bill, captured, key, reference};
+use chatbill_testkit::builders::{bill, bill_with, captured, draft, key, reference};
 use chatbill_testkit::events;
 use chatbill_testkit::logs::Logs;
 use chatbill_testkit::memory::{
@@ -282,8 +282,60 @@ async fn a_lost_answer_waits_for_the_report_and_is_then_repeated_with_the_same_r
         .iter()
         .map(|body| &body["biz_opaque_callback_data"])
         .collect();
-    assert_eq!(tags, ["1:BM345A-12:invoice.1:1", "1:BM345A-12:invoice.1:2"]);
+    assert_eq!(
+        tags,
+        [
+            "1:BM345A-12:invoice.1:1:acme",
+            "1:BM345A-12:invoice.1:2:acme"
+        ]
+    );
     logs.assert_discreet();
+}
+
+/// Field report B23: accepted, and failed later because the header's link could not be fetched.
+#[tokio::test]
+async fn a_header_that_fails_twice_is_left_out() {
+    let world = World::with(|document| {
+        document["channel"]
+            .as_object_mut()
+            .unwrap()
+            .remove("templates");
+    });
+    let bill = bill_with(|document| {
+        document["header"] =
+            json!({"type": "image", "image": {"link": "https://shop.example/header.png"}})
+    });
+    world.order_of(draft(bill), vec![started()]).await;
+    let task = |attempt| chatbill_domain::ports::DeliverTask {
+        v: 1,
+        tenant_id: key("acme", "x").tenant,
+        reference_id: reference("BM345A-12"),
+        message: MessageKey::Invoice(1),
+        attempt,
+    };
+    let media = |attempt: u32| Event::Report {
+        message: MessageKey::Invoice(1),
+        attempt,
+        report: Report::Failed(chatbill_domain::message::SendFailure {
+            remedy: Remedy::Media,
+            code: "131053".to_owned(),
+            detail: String::new(),
+        }),
+    };
+    for attempt in 1..=4 {
+        world.queue.send(&task(attempt - 1)).await.unwrap();
+        world.http.answer(SEND, meta_accepted("wamid.1"));
+        next(&world).await;
+        world
+            .happen(&key("acme", "BM345A-12"), media(attempt))
+            .await;
+        world.clock.advance(310);
+    }
+    let with_header: Vec<bool> = said(&world)
+        .iter()
+        .map(|body| body["interactive"].get("header").is_some())
+        .collect();
+    assert_eq!(with_header, [true, true, false], "and no fourth try");
 }
 
 #[tokio::test]

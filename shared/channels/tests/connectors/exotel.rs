@@ -494,8 +494,8 @@ const STATUSES: &[(&str, Remedy)] = &[
     ("EX_INCAPABLE_RECIPIENT", Remedy::GiveUp),
     ("EX_RECIPIENT_BLOCKED", Remedy::GiveUp),
     ("EX_UNSUPPORTED_MESSAGE", Remedy::GiveUp),
-    ("EX_MEDIA_DOWNLOAD_ERROR", Remedy::RetryOnce),
-    ("EX_MEDIA_UPLOAD_ERROR", Remedy::GiveUp),
+    ("EX_MEDIA_DOWNLOAD_ERROR", Remedy::Media),
+    ("EX_MEDIA_UPLOAD_ERROR", Remedy::Media),
     ("EX_REENGAGEMENT_ERROR", Remedy::UseTemplate),
     ("EX_INVALID_PARAM", Remedy::GiveUp),
     ("EX_MISSING_PARAM", Remedy::GiveUp),
@@ -588,7 +588,7 @@ fn delivery_reports_find_their_order() {
                 fields.retain(|name, _| !name.starts_with("exo_") && name != "sid");
                 fields.extend(form.as_object().unwrap().clone());
             });
-            let Signal::Message { tag, report } = signal else {
+            let Signal::Message { tag, report, .. } = signal else {
                 panic!("{signal:?}")
             };
             assert_eq!(
@@ -777,7 +777,7 @@ fn reports_of_both_kinds_find_their_order_and_their_attempt() {
             true,
         ),
     ] {
-        let [Signal::Message { tag, report }] = &signals[..] else {
+        let [Signal::Message { tag, report, .. }] = &signals[..] else {
             panic!("{signals:?}")
         };
         assert_eq!(
@@ -1042,6 +1042,7 @@ fn plain_words_end_a_message_at_either_kind() {
     let Signal::Message {
         tag,
         report: Report::Failed(failure),
+        ..
     } = only(b05.as_bytes())
     else {
         panic!()

@@ -844,7 +844,7 @@ fn delivery_reports_find_their_order() {
         ("SENT - NO DLR", Progress::Sent),
         ("ENROUTE", Progress::Sent),
     ] {
-        let Signal::Message { tag, report } = told(&|r| r["status"] = json!(word)) else {
+        let Signal::Message { tag, report, .. } = told(&|r| r["status"] = json!(word)) else {
             panic!("{word}")
         };
         assert_eq!(
@@ -1168,7 +1168,7 @@ fn the_address_can_say_what_the_body_does_not() {
     ] {
         let seen = signal(raw);
         assert!(
-            matches!(&seen, Signal::Message { report: Report::Progress(Progress::Delivered), tag } if tag.message == MessageKey::Paid),
+            matches!(&seen, Signal::Message { report: Report::Progress(Progress::Delivered), tag, .. } if tag.message == MessageKey::Paid),
             "{seen:?}"
         );
     }

@@ -116,6 +116,7 @@ fn template(parameters: &[Variable]) -> Template {
         language: "en".into(),
         parameters: parameters.to_vec(),
         media_header: false,
+        standard_picture: None,
     }
 }
 
@@ -160,6 +161,7 @@ fn the_calls() {
     );
     let pictured = Template {
         media_header: true,
+        standard_picture: None,
         ..template(&[])
     };
     insta::assert_json_snapshot!(
@@ -255,7 +257,7 @@ fn the_documents_samples_are_produced() {
             ours.as_object_mut()
                 .unwrap()
                 .remove("biz_opaque_callback_data"),
-            Some(json!("1:reference-id-value:invoice.1:1"))
+            Some(json!("1:reference-id-value:invoice.1:1:acme"))
         );
         // A placeholder in the samples; our bills bring their headers as links.
         let description = "/interactive/action/parameters/order/expiration/description";
@@ -501,7 +503,7 @@ const CODES: &[(i64, Remedy)] = &[
     (131_050, Remedy::GiveUp),
     (131_051, Remedy::GiveUp),
     (131_052, Remedy::GiveUp),
-    (131_053, Remedy::RetryOnce),
+    (131_053, Remedy::Media),
     (131_055, Remedy::GiveUp),
     (131_056, Remedy::RetryPair),
     (131_057, Remedy::RetryAfter(60)),
@@ -761,7 +763,7 @@ fn statuses(list: Value) -> Value {
 
 #[test]
 fn delivery_reports_find_their_order() {
-    let tagged = |word: &str| json!({"id": "wamid.1", "status": word, "timestamp": "1", "biz_opaque_callback_data": "1:INV-1:invoice.2:3"});
+    let tagged = |word: &str| json!({"id": "wamid.1", "status": word, "timestamp": "1", "biz_opaque_callback_data": "1:INV-1:invoice.2:3:acme"});
     let read = signals(&statuses(json!([
         tagged("sent"),
         tagged("delivered"),
@@ -772,7 +774,7 @@ fn delivery_reports_find_their_order() {
         .iter()
         .zip([Progress::Sent, Progress::Delivered, Progress::Read])
     {
-        let Signal::Message { tag, report } = signal else {
+        let Signal::Message { tag, report, .. } = signal else {
             panic!("{signal:?}")
         };
         assert_eq!(
@@ -812,7 +814,7 @@ fn a_failure_reported_later_is_classified_too() {
         ("paused", 132_015, true),
         ("paused", 999_999, false),
     ] {
-        let status = json!([{"id": "w", "status": word, "biz_opaque_callback_data": "1:INV-1:paid:1", "errors": [{"code": code}]}]);
+        let status = json!([{"id": "w", "status": word, "biz_opaque_callback_data": "1:INV-1:paid:1:acme", "errors": [{"code": code}]}]);
         let signal = signals(&statuses(status)).pop().unwrap();
         match signal {
             Signal::Message {
@@ -829,8 +831,8 @@ fn a_failure_reported_later_is_classified_too() {
         failure.detail,
         "More than 24 hours have passed since the recipient last replied"
     );
-    let bare = json!([{"id": "w", "status": "failed", "biz_opaque_callback_data": "1:INV-1:paid:1"},
-                      {"id": "w", "status": "failed", "biz_opaque_callback_data": "1:INV-1:paid:1", "errors": [{"code": 1_234_567}]}]);
+    let bare = json!([{"id": "w", "status": "failed", "biz_opaque_callback_data": "1:INV-1:paid:1:acme"},
+                      {"id": "w", "status": "failed", "biz_opaque_callback_data": "1:INV-1:paid:1:acme", "errors": [{"code": 1_234_567}]}]);
     for signal in signals(&statuses(bare)) {
         assert!(matches!(
             signal,
@@ -862,7 +864,7 @@ fn one_bad_item_does_not_hide_its_neighbours() {
         offset,
         nameless,
     ];
-    list.push(json!({"status": "sent", "biz_opaque_callback_data": "1:../:paid:1"}));
+    list.push(json!({"status": "sent", "biz_opaque_callback_data": "1:../:paid:1:acme"}));
     list.push(good);
     let mut hook = statuses(json!(list));
     let entries = hook["entry"].as_array_mut().unwrap();
@@ -883,7 +885,101 @@ fn one_bad_item_does_not_hide_its_neighbours() {
 fn another_number_s_reports_are_not_ours() {
     let mut hook = fixture("meta/wh_payment_captured.json");
     hook["entry"][0]["changes"][0]["value"]["metadata"]["phone_number_id"] = json!("1");
+    assert!(matches!(
+        &signals(&hook)[..],
+        [Signal::Elsewhere { tenant: None, .. }]
+    ));
+    // The tag names the tenant; without one nobody knows whose it is.
+    let status =
+        |tag: &str| json!({"id": "w", "status": "delivered", "biz_opaque_callback_data": tag});
+    let mut hook = statuses(json!([
+        status("1:INV-1:paid:1:bina"),
+        status("1:INV-1:paid:1"),
+        status("x")
+    ]));
+    let value = &mut hook["entry"][0]["changes"][0]["value"];
+    value["metadata"]["phone_number_id"] = json!("1");
+    value["messages"] = json!([{"from": "919876543210", "type": "text", "text": {"body": "STOP"}}]);
+    let named = |signal: &Signal| match signal {
+        Signal::Elsewhere { tenant, .. } => {
+            tenant.as_ref().map(|tenant| tenant.as_str().to_owned())
+        }
+        other => panic!("{other:?}"),
+    };
+    let heard: Vec<_> = signals(&hook).iter().map(named).collect();
+    assert_eq!(heard, [Some("bina".to_owned()), None, None, None]);
+}
+
+#[test]
+fn a_tag_of_ours_may_name_us_or_nobody() {
+    let status =
+        |tag: &str| json!({"id": "w", "status": "delivered", "biz_opaque_callback_data": tag});
+    let heard = signals(&statuses(json!([
+        status("1:INV-1:paid:1"),
+        status("1:INV-1:paid:1:acme"),
+        status("1:INV-1:paid:1:bina"),
+    ])));
+    assert!(
+        matches!(&heard[..], [
+            Signal::Message { .. },
+            Signal::Message { .. },
+            Signal::Elsewhere { tenant: Some(bina), .. }
+        ] if bina.as_str() == "bina"),
+        "{heard:?}"
+    );
+    let letter = Letter::new(bill(&small_bill()));
+    let sent = body(&letter.outgoing(invoice(LINK), None));
+    assert_eq!(
+        sent["biz_opaque_callback_data"],
+        "1:BM345A-12:invoice.1:1:acme"
+    );
+}
+
+/// Field report B17: a customer who shows a name instead of a number.
+#[test]
+fn a_hidden_customer_is_known_by_their_id() {
+    let hidden = json!({"from_user_id": "IN.1A2B3C", "id": "wamid.Y", "timestamp": "1780000000", "type": "text",
+        "text": {"body": "STOP"}, "context": {"id": "wamid.OURS"}});
+    let in_from = json!({"from": "IN.1A2B3C", "timestamp": "1780000000", "type": "text", "text": {"body": "STOP"}});
+    for message in [hidden, in_from] {
+        let Signal::InboundHidden { user, at, wish } = wrote(message.clone()) else {
+            panic!("{message}")
+        };
+        assert_eq!(
+            (user.as_str(), at, wish),
+            (
+                "IN.1A2B3C",
+                Some(Millis::from_seconds(1_780_000_000)),
+                Some(Wish::OptOut)
+            )
+        );
+    }
+    // Beside the message, where it names one customer only.
+    let mut hook = fixture("meta/wh_inbound_text.json");
+    let value = &mut hook["entry"][0]["changes"][0]["value"];
+    value["messages"] = json!([{"timestamp": "1", "type": "text", "text": {"body": "hi"}}]);
+    value["contacts"] = json!([{"user_id": "IN.1A2B3C"}]);
+    assert!(matches!(
+        &signals(&hook)[..],
+        [Signal::InboundHidden { wish: None, .. }]
+    ));
+    hook["entry"][0]["changes"][0]["value"]["contacts"] =
+        json!([{"user_id": "IN.1"}, {"user_id": "IN.2"}]);
     assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
+    // Reports of our own messages say whose id it is, and a field of its own when it changes.
+    let report = json!({"id": "w", "status": "delivered", "recipient_id": "919876543210", "recipient_user_id": "IN.1A2B3C",
+        "biz_opaque_callback_data": "1:INV-1:invoice.1:1:acme"});
+    assert!(matches!(
+        &signals(&statuses(json!([report])))[..],
+        [Signal::Message { user: Some(user), .. }] if user.as_str() == "IN.1A2B3C"
+    ));
+    let update = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "user_id_update", "value": {
+        "user_id_update": [{"wa_id": "919876543210", "user_id": {"previous": "IN.1A2B3C", "current": "IN.4D5E6F"}}, {"user_id": 7}]}}]}]});
+    assert!(matches!(
+        &signals(&update)[..],
+        [Signal::Renamed { before, now }, Signal::Noticed(Notice::Unreadable, _)]
+            if before.as_str() == "IN.1A2B3C" && now.as_str() == "IN.4D5E6F"
+    ));
 }
 
 #[test]
@@ -1168,6 +1264,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\npicture";
 fn pictured_template() -> Template {
     Template {
         media_header: true,
+        standard_picture: None,
         ..template(&[])
     }
 }
@@ -1380,6 +1477,65 @@ fn an_intent_that_cannot_collect_the_bill_is_given_up() {
     }
 }
 
+/// Field report B23: what stands above a bill could not be fetched, twice.
+#[test]
+fn a_bill_whose_pictures_failed_goes_without_them() {
+    let letter = Letter::new(bill(&full_bill()));
+    let bare = |template: Option<&Template>| {
+        let out = Outgoing {
+            bare: true,
+            ..letter.outgoing(invoice(LINK), template)
+        };
+        channel().send(&out, &[])
+    };
+    let free = said(&called(bare(None)));
+    assert!(free["interactive"].get("header").is_none(), "{free}");
+    assert!(!free.to_string().contains("rice.png"), "{free}");
+    let plain = pictured_template();
+    let step = bare(Some(&plain));
+    assert!(
+        matches!(&step, SendStep::Failed(f) if f.code == "no_header" && f.remedy == Remedy::GiveUp),
+        "{step:?}"
+    );
+    let standard = Template {
+        standard_picture: Some("https://shop.example/standard.png".into()),
+        ..pictured_template()
+    };
+    let sent = said(&called(bare(Some(&standard))));
+    assert_eq!(
+        sent.pointer("/template/components/0/parameters/0/image/link"),
+        Some(&json!("https://shop.example/standard.png"))
+    );
+}
+
+#[test]
+fn a_header_of_the_wrong_kind_is_the_header_s_fault() {
+    let details = |text: &str| {
+        json!({"error": {"code": 132_012, "message": "(#132012) Parameter format does not match",
+        "error_data": {"details": text}}})
+    };
+    for (text, remedy) in [
+        (
+            "header: Format mismatch, expected IMAGE, received DOCUMENT",
+            Remedy::Media,
+        ),
+        (
+            "body: number of localizable_params does not match",
+            Remedy::Alert,
+        ),
+    ] {
+        let failure = answered(reply(400, &details(text))).unwrap_err();
+        assert_eq!(failure.remedy, remedy, "{text}");
+        let report = json!([{"id": "w", "status": "failed", "biz_opaque_callback_data": "1:INV-1:paid:1:acme",
+            "errors": [{"code": 132_012, "error_data": {"details": text}}]}]);
+        let heard = signals(&statuses(report));
+        assert!(
+            matches!(&heard[..], [Signal::Message { report: Report::Failed(f), .. }] if f.remedy == remedy),
+            "{text}: {heard:?}"
+        );
+    }
+}
+
 /// One inbound message to our number.
 #[test]
 fn a_number_is_the_one_the_bill_was_sent_to() {
@@ -1525,10 +1681,6 @@ fn a_message_without_a_time_is_still_a_message() {
 fn messages_of_nobody_we_can_name_are_left_alone() {
     let text = json!({"body": "stop"});
     for message in [
-        json!({"timestamp": "1749416383", "type": "text", "text": text}),
-        json!({"from": "IN.13491208655302741918", "timestamp": "1749416383", "type": "text", "text": text}),
-        json!({"from": "", "user_id": "IN.13491208655302741918", "timestamp": "1749416383", "text": text}),
-        json!({"from": 919_876_543_210_i64, "timestamp": "1749416383", "text": text}),
         json!({"from": "919876543210", "timestamp": "1749416383", "group_id": "g", "type": "text", "text": text}),
         json!({"from": "919876543210", "timestamp": "1749416383", "type": "system", "system": {"type": "user_changed_number", "body": "stop"}}),
         json!({"from": "919876543210", "timestamp": "1749416383", "type": "request_welcome"}),
@@ -1543,17 +1695,31 @@ fn messages_of_nobody_we_can_name_are_left_alone() {
             "{note}"
         );
     }
-    for number in [json!("1"), json!(null)] {
-        let mut hook = fixture("meta/wh_inbound_text.json");
-        hook["entry"][0]["changes"][0]["value"]["metadata"]["phone_number_id"] = number;
-        assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
+    // A wish that nobody can place is counted.
+    for message in [
+        json!({"timestamp": "1749416383", "type": "text", "text": text}),
+        json!({"from": "", "user_id": "IN.13491208655302741918", "timestamp": "1749416383", "text": text}),
+        json!({"from": 919_876_543_210_i64, "timestamp": "1749416383", "text": text}),
+        json!({"from_user_id": "13491208655302741918", "timestamp": "1749416383", "text": text}),
+    ] {
+        let Signal::Noticed(Notice::WishUnplaced, note) = wrote(message.clone()) else {
+            panic!("{message}")
+        };
+        assert!(
+            !note.contains("1349") && !note.contains("9876543210"),
+            "{note}"
+        );
     }
+    let mut hook = fixture("meta/wh_inbound_text.json");
+    let metadata = &mut hook["entry"][0]["changes"][0]["value"]["metadata"];
+    metadata["phone_number_id"] = json!(null);
+    assert!(matches!(&signals(&hook)[..], [Signal::Ignored(_)]));
 }
 
 #[test]
 fn a_report_needs_no_recipient() {
     let report = json!({"id": "wamid.1", "status": "delivered", "timestamp": "1", "recipient_user_id": "IN.1349",
-                        "biz_opaque_callback_data": "1:INV-1:invoice.2:3"});
+                        "biz_opaque_callback_data": "1:INV-1:invoice.2:3:acme"});
     assert!(matches!(
         &signals(&statuses(json!([report])))[..],
         [Signal::Message {

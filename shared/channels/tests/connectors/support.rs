@@ -175,6 +175,7 @@ impl Letter {
             },
             template,
             qr: None,
+            bare: false,
         }
     }
 }

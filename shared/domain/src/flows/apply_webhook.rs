@@ -4,10 +4,11 @@
 //! Round trips per signal: store, queue (only when a message follows); a hint asks the holder of the money in between.
 
 use crate::connector::{Channel, Gateway, Gateways, Notice, Signal, Trust, Wish};
+use crate::contact::Msisdn;
 use crate::event::{Event, Once, Recorded};
 use crate::flows::{lookup_request, queue_owed, refund, report_given_up, report_new_holds};
 use crate::http::{CallError, converse};
-use crate::ids::{OrderKey, ReferenceId, TenantId};
+use crate::ids::{OrderKey, ReferenceId, TenantId, UserId};
 use crate::message::{Report, Tag};
 use crate::order::{MOST_REPORTED, MessageStatus, Order};
 use crate::payment::{
@@ -15,8 +16,8 @@ use crate::payment::{
     RefundStatus,
 };
 use crate::ports::{
-    Append, Appended, Clock, Contact, Contacts, Due, HttpSend, OrderStore, Queue, QueueError,
-    StoreError,
+    Append, Appended, Clock, Contact, Contacts, Due, HiddenContact, HttpSend, OrderStore, Queue,
+    QueueError, StoreError,
 };
 use crate::time::Millis;
 
@@ -225,8 +226,36 @@ async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>
             let at = at.unwrap_or_else(|| deps.clock.now());
             inbound(deps.store, &contact, at, wish).await
         }
-        Signal::Message { tag, report } => message_report(deps, tenant, source, tag, report).await,
+        Signal::InboundHidden { user, at, wish } => {
+            let hidden = HiddenContact {
+                tenant: tenant.clone(),
+                user,
+            };
+            let at = at.unwrap_or_else(|| deps.clock.now());
+            inbound_hidden(deps.store, &hidden, at, wish).await
+        }
+        Signal::Renamed { before, now } => renamed(deps.store, tenant, before, now).await,
+        Signal::Elsewhere { what, .. } => {
+            tracing::warn!(
+                event = "report_for_other_number",
+                webhook.source = source,
+                tenant_id = %tenant,
+                "{what} about another number of the account, and no tenant here is known to have it"
+            );
+            Ok(())
+        }
+        Signal::Message { tag, report, user } => {
+            message_report(deps, tenant, source, tag, report, user).await
+        }
     }
+}
+
+fn unplaced(tenant: &TenantId, why: &str) {
+    tracing::warn!(
+        event = "customer_wish_unplaced",
+        tenant_id = %tenant,
+        "a customer asked for messages to stop or to start again, and nobody knows who they are: {why}"
+    );
 }
 
 /// Says what cannot be acted on in a way that can be counted.
@@ -238,6 +267,7 @@ fn count(tenant: &TenantId, source: &str, notice: Notice, what: &str) {
             tenant_id = %tenant,
             "a delivery report says what nobody here understands: {what}"
         ),
+        Notice::WishUnplaced => unplaced(tenant, what),
         Notice::Unreadable => tracing::error!(
             event = "webhook_unreadable",
             webhook.source = source,
@@ -271,6 +301,77 @@ async fn inbound<S: Contacts>(
         );
     }
     Ok(())
+}
+
+/// A customer wrote whose number is hidden. What they asked for is kept under their id too: it counts as soon as a delivery report tells
+/// whose id that is.
+async fn inbound_hidden<S: Contacts>(
+    store: &S,
+    hidden: &HiddenContact,
+    at: Millis,
+    wish: Option<Wish>,
+) -> Result<(), ApplyError> {
+    let phone = match wish {
+        Some(wish) => store.hidden_wish(hidden, wish, at).await?,
+        None => store.whose(hidden).await?,
+    };
+    let Some(phone) = phone else {
+        if wish.is_some() {
+            unplaced(
+                &hidden.tenant,
+                "no delivery report has told yet whose id it is",
+            );
+        }
+        return Ok(());
+    };
+    let contact = Contact {
+        tenant: hidden.tenant.clone(),
+        phone,
+    };
+    inbound(store, &contact, at, wish).await
+}
+
+async fn renamed<S: Contacts>(
+    store: &S,
+    tenant: &TenantId,
+    before: UserId,
+    now: UserId,
+) -> Result<(), ApplyError> {
+    let named = |user| HiddenContact {
+        tenant: tenant.clone(),
+        user,
+    };
+    if let Some(phone) = store.whose(&named(before)).await? {
+        met(store, &named(now), phone).await?;
+    }
+    Ok(())
+}
+
+/// The provider told whose id it is.
+async fn met<S: Contacts>(
+    store: &S,
+    hidden: &HiddenContact,
+    phone: Msisdn,
+) -> Result<(), ApplyError> {
+    if let Some((wish, at)) = store.meet(hidden, &phone).await? {
+        let contact = Contact {
+            tenant: hidden.tenant.clone(),
+            phone,
+        };
+        store.wish(&contact, wish, at).await?;
+    }
+    Ok(())
+}
+
+/// Whether this report is the one that a customer's id is learnt from: the first about an order, or one that came before and whose
+/// sender may not have been told. The number must be the one the message went to; after a correction nobody can say.
+fn teaches(appended: &Appended) -> bool {
+    let is_report = |recorded: &&Recorded| matches!(recorded.event, Event::Report { .. });
+    match appended {
+        Appended::Done(order) => order.events.iter().filter(is_report).count() == 1,
+        Appended::Duplicate(_) | Appended::Stale(_) => true,
+        Appended::Missing | Appended::Alias(_) => false,
+    }
 }
 
 const fn closed_name(reason: Closed) -> &'static str {
@@ -796,12 +897,13 @@ fn is_known(order: &Order, event: &Event) -> bool {
     }
 }
 
-async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
+async fn message_report<S: OrderStore + Contacts, Q: Queue, H, C: Clock>(
     deps: &Deps<'_, S, Q, H, C>,
     tenant: &TenantId,
     source: &str,
     tag: Tag,
     report: Report,
+    user: Option<UserId>,
 ) -> Result<(), ApplyError> {
     let key = OrderKey::new(tenant.clone(), tag.reference.clone());
     let now = deps.clock.now();
@@ -826,7 +928,9 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
             Due::Keep
         },
     };
-    let order = match deps.store.append(&key, &append).await? {
+    let appended = deps.store.append(&key, &append).await?;
+    let teaches = teaches(&appended);
+    let order = match appended {
         Appended::Done(order) | Appended::Duplicate(order) | Appended::Stale(order) => order,
         Appended::Missing | Appended::Alias(_) => {
             tracing::warn!(
@@ -836,6 +940,16 @@ async fn message_report<S: OrderStore, Q: Queue, H, C: Clock>(
             return Ok(());
         }
     };
+    if let Some(user) = user
+        && teaches
+        && order.phone == order.bill().customer.phone
+    {
+        let hidden = HiddenContact {
+            tenant: tenant.clone(),
+            user,
+        };
+        met(deps.store, &hidden, order.phone.clone()).await?;
+    }
     if let Some(code) = failed {
         // Also when it came before: whoever stored it may have died before anybody was told.
         if order

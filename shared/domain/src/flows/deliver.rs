@@ -530,7 +530,6 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         return Ok(Attempted::Verdict(Verdict::Done));
     };
     let number = message.attempts;
-    let failures = message.failures.saturating_add(1);
     let tag = Tag {
         reference: order.key.reference.clone(),
         message: key.clone(),
@@ -571,7 +570,7 @@ async fn attempt<S: OrderStore, H: HttpSend, C: Clock, R: Random>(
         }
         Err(failure) => {
             let failure = after_the_bill(&order, key, failure, now);
-            let wait = delivery::wait(failures, failure.remedy, deps.random.number());
+            let wait = message.wait(failure.remedy, deps.random.number());
             let again_at = wait.map(|seconds| now.plus_seconds(seconds.into()));
             tracing::warn!(
                 order.tenant_id = %order.key.tenant, order.reference_id = %order.key.reference,
@@ -746,6 +745,7 @@ fn picture(
 fn shows_qr(order: &Order, message: &Message) -> bool {
     matches!(message.key, MessageKey::Invoice(_))
         && message.form != Some(Form::Sms)
+        && !message.bare
         && order.bill().header.is_none()
 }
 
@@ -843,6 +843,7 @@ fn outgoing<'a>(
             (Some(QrHeader::Upload), _) => links.picture.map(QrCode::Png),
             _ => None,
         },
+        bare: message.bare,
     })
 }
 

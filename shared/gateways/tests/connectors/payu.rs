@@ -1648,7 +1648,7 @@ fn is_hint(signal: &Signal) -> bool {
         Signal::Payment { trust, .. } | Signal::Refund { trust, .. } => *trust == Trust::Hint,
         Signal::Ignored(_) => true,
         Signal::Foreign(_) | Signal::Noticed(..) => true,
-        Signal::LinkClosed { .. } | Signal::Inbound { .. } | Signal::Message { .. } => false,
+        _ => false,
     }
 }
 

@@ -800,6 +800,7 @@ impl Meta {
             message.insert("timestamp".to_owned(), desk.now().to_string().into());
             if self.nameless.contains(&phone) {
                 contact.insert("user_id".to_owned(), user_id(&phone).into());
+                message.insert("from_user_id".to_owned(), user_id(&phone).into());
                 contact.insert(
                     "profile".to_owned(),
                     json!({"name": name, "username": format!("@{}", name.to_lowercase())}),
