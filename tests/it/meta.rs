@@ -229,6 +229,7 @@ fn refund_of(payment_id: &str, refund_id: &str, amount: i64, before: i64) -> Ref
         reason: None,
         now: Millis::from_seconds(2),
         gateway_refund_id: None,
+        not_now: None,
     }
 }
 

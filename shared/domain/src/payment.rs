@@ -371,6 +371,9 @@ pub struct RefundRequest {
     pub now: Millis,
     /// The gateway's id of the refund, once it gave one.
     pub gateway_refund_id: Option<String>,
+    /// The gateway answered the last call with a clear "not now"; this is the number of the call at hand. What makes the gateway
+    /// turn repetitions down may then be another than the last call's.
+    pub not_now: Option<u32>,
 }
 
 /// Where a refund is.

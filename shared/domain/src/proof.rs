@@ -51,6 +51,12 @@ impl BillProofs {
         Self { tenant, secrets }
     }
 
+    /// Whose bills these are.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     /// The proof of a bill: 64 hex digits.
     #[must_use]
     pub fn issue(&self, reference: &ReferenceId, amount: Paise) -> Option<String> {

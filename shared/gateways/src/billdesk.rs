@@ -13,9 +13,10 @@
 //! - What an answer that was lost would have shown cannot be asked for again: an order's form data are told once. As nobody can pay
 //!   what nobody was shown, another order is made under another name ([`BillDesk::again`]); it carries the bill's number like the
 //!   first. An order without an answer can take no money.
-//! - The portal sends webhooks for every transaction of the merchant, also those of its web shop, and an order id of the shop may be
-//!   one of our bill numbers. So our transactions are marked with the bill's number, and only with the mark is a webhook believed by
-//!   itself; else BillDesk is asked, and what it shows must not carry another mark.
+//! - The portal sends webhooks for every transaction of the merchant, also those of its web shop and of other tenants that share the
+//!   account, and an order id there may be one of our bill numbers. So our orders' names are made of tenant and bill (`names.rs`), and
+//!   our transactions carry a mark with a proof in it ([`chatbill_domain::proof`]). With the mark a webhook is believed by itself.
+//!   Without it, one about an order of ours counts if it is the one we were given; everything else is somebody else's.
 
 mod jose;
 
@@ -26,7 +27,7 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::json::Fields;
 use chatbill_domain::lenient;
@@ -35,6 +36,7 @@ use chatbill_domain::payment::{
     AttemptStatus, Canceled, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
     PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::{BillProofs, Whose};
 use chatbill_domain::signature::sha256;
 use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
@@ -46,6 +48,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::macros::{format_description, offset};
 
+use crate::names;
 use jose::{Encryption, Jose, KEY_BYTES};
 
 /// "Ace – SDK", prerequisites: production is api.billdesk.com.
@@ -61,6 +64,10 @@ const RUPEES: &str = "356";
 const ITEM_CODE: &str = "DIRECT";
 /// "Create Order", additional_info: seven values. The last is ours, the others are the merchant's.
 const MARK: &str = "additional_info7";
+/// Between a bill's number and what proves it; no number has one, and refunds' names may have it ("Create Refund").
+const PROVEN_BY: char = ':';
+/// All names of a bill's orders begin with its first one.
+const LONGEST_ORDER_ID: usize = 26;
 /// "Refunds", validity: transactions through a saved token 180 days, guest checkouts 90. A UPI intent knows no tokens; which of the
 /// two a payment on the hosted page was is not told, so there the longer one holds.
 const REFUNDABLE_DAYS: i64 = 180;
@@ -83,6 +90,7 @@ struct BillDesk {
     jose: Jose,
     /// In mode `upi_intent`.
     payee: Option<Payee>,
+    proofs: BillProofs,
     /// Native checkout: WhatsApp makes the transactions, not we.
     native: bool,
 }
@@ -147,6 +155,7 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 encryption: if security? { Some(encryption?) } else { None },
             },
             payee,
+            proofs: settings.proofs.clone(),
             native: settings.mode == PaymentMode::PaymentGateway,
         })
     })?;
@@ -191,47 +200,22 @@ fn encryption(f: &mut Fields<'_>, needed: bool) -> Option<Encryption> {
     })
 }
 
-/// A name of 10 hex digits, for where a text may not stand as it is.
-fn hashed(text: &str) -> String {
-    hex::encode(sha256(text.as_bytes()).get(..5).unwrap_or_default())
-}
-
-/// The beginning of every name of this bill that is not its number: what of it is letters and digits, and a hash of all of it.
-fn stem(reference: &ReferenceId) -> String {
-    let plain = reference
-        .as_str()
-        .chars()
-        .filter(char::is_ascii_alphanumeric);
-    let plain: String = plain.take(14).collect();
-    format!("{plain}x{}", hashed(reference.as_str()))
-}
-
-/// Letters and digits only: every sample is so, and nothing says that anything else is taken.
-fn spelled(reference: &ReferenceId) -> String {
-    if reference
-        .as_str()
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric())
-    {
-        reference.to_string()
-    } else {
-        stem(reference)
-    }
-}
-
 impl BillDesk {
     /// A name for one more order of the same bill: at most 35 letters and digits, never one used before.
     fn again(request: &PaymentRequest, turn: usize) -> String {
-        format!(
-            "{}r{}t{turn}",
-            stem(&request.reference),
-            base36(request.now.seconds())
-        )
+        let (first, at) = (&request.order_id, base36(request.now.seconds()));
+        format!("{first}r{at}t{turn}")
+    }
+
+    /// The name of this tenant's bill that an order is called by, the first one or a later one; those have capitals and digits only.
+    fn first_name<'a>(&self, order: &'a str) -> Option<&'a str> {
+        let (first, _) = order.split_once('r').unwrap_or((order, ""));
+        names::is_of(self.proofs.tenant(), first).then_some(first)
     }
 
     /// Whether an order of this name is this bill's.
-    fn is_of(order: &str, reference: &ReferenceId) -> bool {
-        order == spelled(reference) || order.starts_with(&format!("{}r", stem(reference)))
+    fn is_of(&self, order: &str, reference: &ReferenceId) -> bool {
+        self.first_name(order) == Some(self.order_id(reference).as_str())
     }
 
     fn call(
@@ -290,7 +274,7 @@ impl BillDesk {
             "currency": RUPEES,
             "ru": request.return_url,
             "itemcode": self.item_code,
-            "additional_info": marked(request),
+            "additional_info": self.marked(request),
         });
         // Optional here. An address that is not IPv4 would be refused, and the bill with it.
         if let Some(device) = &request.device
@@ -336,7 +320,7 @@ impl BillDesk {
             "wa_vpa": payee.vpa,
             "wa_txnid": request.reference.as_str(),
             "wa_mercname": payee.name,
-            "additional_info": marked(request),
+            "additional_info": self.marked(request),
             "device": device,
         });
         if let Some(bank) = &self.bank {
@@ -369,8 +353,12 @@ impl BillDesk {
             "merc_refund_ref_no": request.token,
         });
         let label = "billdesk.create_refund";
-        // The same for this refund for ever: "Requests with identical BD-TraceID within a 24 hour window would fail".
-        let trace = trace(&[label, &request.token]);
+        // The same for this refund for ever: "Requests with identical BD-TraceID within a 24 hour window would fail". Only after a
+        // clear no it is another, or the shop would wait a day after topping up its balance.
+        let trace = match request.not_now {
+            Some(tried) => trace(&[label, &request.token, &tried.to_string()]),
+            None => trace(&[label, &request.token]),
+        };
         self.call(label, CREATE_REFUND, request.now, trace, &body)
     }
 
@@ -506,9 +494,7 @@ impl BillDesk {
                 };
                 match self.transaction(answer, key) {
                     Ok(None) => {}
-                    Ok(Some(found))
-                        if self.mark(&found.document).as_ref() != Some(&request.reference) =>
-                    {
+                    Ok(Some(found)) if !self.is_ours(&found, &request.reference) => {
                         // Somebody else's: the name is taken.
                         name = Self::again(request, turn);
                     }
@@ -690,24 +676,93 @@ impl BillDesk {
         }))
     }
 
-    /// The bill a transaction is marked with, if the mark and the order's name agree.
-    fn mark(&self, document: &Value) -> Option<ReferenceId> {
-        if self.native {
-            // There the seventh value is the merchant's as well.
-            return None;
+    /// The merchant's own values, and the bill's number with its proof, which decide which bill a payment belongs to.
+    fn marked(&self, request: &PaymentRequest) -> Value {
+        let extras = request.bill.extras.iter();
+        let mut info: Map<String, Value> = extras
+            .filter(|(name, _)| name.starts_with("additional_info"))
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect();
+        let reference = &request.reference;
+        let mark = match self.proofs.named_mark(reference) {
+            Some(proof) => format!("{reference}{PROVEN_BY}{proof}"),
+            None => reference.to_string(),
+        };
+        info.insert(MARK.to_owned(), mark.into());
+        Value::Object(info)
+    }
+
+    /// What the mark of a transaction says.
+    fn mark(&self, document: &Value) -> Mark {
+        let Some(mark) = document
+            .get("additional_info")
+            .and_then(|info| text_of(info, MARK))
+        else {
+            return Mark::None;
+        };
+        let (named, proof) = mark.split_once(PROVEN_BY).unwrap_or((&mark, ""));
+        let Ok(reference) = ReferenceId::parse(named) else {
+            return Mark::None;
+        };
+        match self.proofs.whose(&reference, proof) {
+            Whose::Ours(_) => Mark::Proven(reference),
+            Whose::Others => Mark::Others,
+            // In native checkout the seventh value is the merchant's own.
+            Whose::Nobodys if self.native => Mark::None,
+            Whose::Nobodys => Mark::Says(reference),
         }
-        let order = text_of(document, "orderid")?;
-        let marks = [
-            document
-                .get("additional_info")
-                .and_then(|info| text_of(info, MARK)),
-            text_of(document, "wa_txnid"),
-        ];
-        marks
-            .into_iter()
-            .flatten()
-            .filter_map(|mark| ReferenceId::parse(mark).ok())
-            .find(|reference| Self::is_of(&order, reference))
+    }
+
+    /// Which bill a webhook is about, and how far it is to be believed. `Err` says why it is none of ours.
+    fn named(
+        &self,
+        document: &Value,
+        transaction: &Transaction,
+    ) -> Result<(ReferenceId, Trust), &'static str> {
+        let order = transaction.order.as_str();
+        let mark = self.mark(document);
+        let whatsapp = text_of(document, "wa_txnid").and_then(|id| ReferenceId::parse(id).ok());
+        match mark {
+            Mark::Others => return Err("a transaction of another tenant of this account"),
+            Mark::Proven(reference) if self.is_of(order, &reference) => {
+                return Ok((reference, Trust::Proven));
+            }
+            _ => {}
+        }
+        if let Some(first) = self.first_name(order) {
+            // What the order's payment was recorded under: an intent by its transaction, the hosted page by its order.
+            let id = if is_intent(document) {
+                &transaction.report.payment_id
+            } else {
+                &transaction.order
+            };
+            let says = match mark {
+                Mark::Proven(reference) | Mark::Says(reference) => Some(reference),
+                Mark::None | Mark::Others => whatsapp,
+            };
+            let named = says.filter(|reference| self.is_of(order, reference));
+            let named = named.or_else(|| ReferenceId::parse(first).ok());
+            let named = named.ok_or("a transaction that names no bill of ours")?;
+            return Ok((named, Trust::OwnLink(id.clone())));
+        }
+        let says = match mark {
+            Mark::Proven(reference) | Mark::Says(reference) => Some(reference),
+            _ if self.native => ReferenceId::parse(order).ok(),
+            _ => whatsapp,
+        };
+        says.map(|reference| (reference, Trust::Hint))
+            .ok_or("a transaction that names no bill of ours")
+    }
+
+    /// Whether a transaction that was found is this bill's, so that it may be taken up.
+    fn is_ours(&self, transaction: &Transaction, reference: &ReferenceId) -> bool {
+        self.is_of(&transaction.order, reference)
+            && match self.mark(&transaction.document) {
+                Mark::Proven(marked) => marked == *reference,
+                // The name is of our making. Whether such an answer repeats what was sent along is not documented.
+                Mark::None => true,
+                Mark::Says(_) | Mark::Others => false,
+            }
     }
 
     fn refund_of(&self, document: &Value, request: &RefundRequest) -> Option<RefundReport> {
@@ -719,12 +774,9 @@ impl BillDesk {
 }
 
 impl Gateway for BillDesk {
+    /// Letters and digits only: every sample is so, and nothing says that anything else is taken.
     fn order_id(&self, reference: &ReferenceId) -> ReferenceId {
-        if self.native {
-            // Nothing is sent from here, so nothing has to be spelled.
-            return reference.clone();
-        }
-        ReferenceId::parse(spelled(reference)).unwrap_or_else(|_| reference.clone())
+        names::name(self.proofs.tenant(), reference, LONGEST_ORDER_ID)
     }
 
     /// No smallest amount and no shortest time are documented.
@@ -753,13 +805,17 @@ impl Gateway for BillDesk {
             Ok(None) => return Step::done(Found::default()),
             Err(error) => return Step::failed(error),
         };
-        if let Some(mark) = transaction
-            .document
-            .get("additional_info")
-            .and_then(|info| text_of(info, MARK))
-            && !self.native
-            && mark != request.reference.as_str()
-        {
+        // One that is recorded is ours whatever became of the tenant's secrets since; one that is found has to show it.
+        let is_ours = match (request.mode, &request.gateway_id) {
+            (PaymentMode::PaymentGateway, _) => true,
+            (_, Some(_)) => match self.mark(&transaction.document) {
+                Mark::Proven(marked) | Mark::Says(marked) => marked == request.reference,
+                Mark::None => true,
+                Mark::Others => false,
+            },
+            (_, None) => self.is_ours(&transaction, &request.reference),
+        };
+        if !is_ours {
             return Step::failed(CallError::Rejected {
                 code: "link_other_reference".to_owned(),
                 reason: "the transaction belongs to another reference".to_owned(),
@@ -887,12 +943,10 @@ impl Gateway for BillDesk {
                     },
                 },
                 Said::Nothing(reason) => CallError::Unknown { reason },
-                Said::No(denial) => denial.error(),
+                Said::No(denial) if denial.status == 429 => return Step::failed(denial.error()),
+                Said::No(denial) => denial.of_refund(),
             },
         };
-        if matches!(failure, CallError::Unavailable { .. }) {
-            return Step::failed(failure);
-        }
         // A refusal may mean that the refund was asked for before: which code says so is not documented.
         let Some(answer) = answers.next() else {
             return call(self.retrieve_refund(request, 1));
@@ -906,6 +960,8 @@ impl Gateway for BillDesk {
                 ),
             },
             Ok(None) => Step::failed(failure),
+            // What is missing was said clearly, and asking again under its name is safe.
+            Err(_) if matches!(failure, CallError::NotNow { .. }) => Step::failed(failure),
             Err(_) if matches!(failure, CallError::Rejected { .. }) => {
                 Step::failed(CallError::Unknown {
                     reason: failure.to_string(),
@@ -975,12 +1031,9 @@ impl Webhooks for BillDesk {
         let transaction = Transaction::read(&document).ok_or_else(|| {
             Unreadable("a transaction without id, order, amount or currency".to_owned())
         })?;
-        let (reference, trust) = match self.mark(&document) {
-            Some(reference) => (reference, Trust::Proven),
-            None => match ReferenceId::parse(transaction.order) {
-                Ok(reference) => (reference, Trust::Hint),
-                Err(_) => return ignored("the transaction names no bill of ours".to_owned()),
-            },
+        let (reference, trust) = match self.named(&document, &transaction) {
+            Ok(named) => named,
+            Err(why) => return Ok(vec![Signal::Foreign(why.to_owned())]),
         };
         Ok(vec![Signal::Payment {
             reference,
@@ -1037,6 +1090,32 @@ impl Denial {
         matches!(self.status, 400 | 409 | 422) && words.iter().any(|w| reason.contains(w))
     }
 
+    /// The same for a refund. No list of codes is documented, so what is missing is known by the words.
+    fn of_refund(self) -> CallError {
+        let obstacle = Obstacle::told_by(&self.reason).or_else(|| Obstacle::told_by(&self.code));
+        match obstacle {
+            Some(obstacle) if self.spoken && self.status != 401 && self.status != 403 => {
+                CallError::NotNow {
+                    obstacle,
+                    reason: self.reason,
+                }
+            }
+            // It was sent within the last 24 hours, and what became of it then is asked for. If it is not there, it may be sent again
+            // when that time is over.
+            _ if self.is_repeated() => unavailable(&self.reason),
+            _ => self.error(),
+        }
+    }
+
+    /// "Requests with identical BD-TraceID within a 24 hour window would fail". As above, known by its words.
+    fn is_repeated(&self) -> bool {
+        let reason = self
+            .reason
+            .to_ascii_lowercase()
+            .replace([' ', '-', '_'], "");
+        self.spoken && (400..500).contains(&self.status) && reason.contains("traceid")
+    }
+
     /// `Unknown` stands for "it may have acted".
     fn error(self) -> CallError {
         let Self {
@@ -1060,6 +1139,17 @@ impl Denial {
             _ => CallError::Unknown { reason },
         }
     }
+}
+
+/// What the value that is ours says of a transaction.
+enum Mark {
+    /// This bill of ours, proven.
+    Proven(ReferenceId),
+    /// This bill, but so could anybody.
+    Says(ReferenceId),
+    /// Another tenant's bill.
+    Others,
+    None,
 }
 
 enum Made {
@@ -1196,17 +1286,6 @@ fn refund(document: &Value, payment: &str) -> Option<RefundReport> {
             .as_deref()
             .and_then(Millis::from_rfc3339),
     })
-}
-
-/// The merchant's own values, and the bill's number, which decides which bill a payment belongs to.
-fn marked(request: &PaymentRequest) -> Value {
-    let extras = request.bill.extras.iter();
-    let mut info: Map<String, Value> = extras
-        .filter(|(name, _)| name.starts_with("additional_info"))
-        .map(|(name, value)| (name.clone(), value.as_str().into()))
-        .collect();
-    info.insert(MARK.to_owned(), request.reference.as_str().into());
-    Value::Object(info)
 }
 
 fn device(request: &PaymentRequest) -> Option<Value> {

@@ -18,6 +18,9 @@ macro_rules! gateways {
     };
 }
 
+mod members;
+mod names;
+
 gateways!(billdesk, payu, razorpay, zaakpay);
 
 /// The names of all gateways, as they stand in tenant documents and webhook URLs.

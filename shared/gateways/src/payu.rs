@@ -10,12 +10,17 @@
 //!   `unmappedstatus`, which tells authorised money from captured. The customer's browser gets the same fields with the same hash,
 //!   so whoever paid one bill could send the form again with another payment's id: a bill paid "twice", and a refund that goes to a
 //!   payment of their choice. So a webhook with the right hash wakes a question to PayU, and the answer is what counts.
-//! - The invoice number is taken once, so it is the key against making a link twice. It is alphanumeric; references with dashes,
-//!   dots or underscores get another spelling.
+//! - The invoice number is taken once, so it is the key against making a link twice. It is alphanumeric, and other shops on the
+//!   account count their bills as this one does; so it is a name made of tenant and bill (`names.rs`).
 //! - Whether a link's payment has the invoice number as its `txnid` is not documented; the sample of "Get Transaction Details" has
-//!   another. So our reference goes out in `udf1`, and a link's payments are asked for by the link and then by their `mihpayid`.
-//! - The refund callback has no hash: it is let through unsigned when its address has the tenant's `callback_token`, and [`chatbill_domain::connector::signals`] makes a hint of it.
-//! - Links take an OAuth token, everything else a hash of key and salt.
+//!   another. So bill and tenant go out in `udf1`, marked, and a link's payments are asked for by the link and then by their
+//!   `mihpayid`. PayU tells every address of the account of every payment: one with another tenant's mark, or with nothing of ours
+//!   on it, is somebody else's.
+//! - The refund callback has no hash: it is let through unsigned when its address has the tenant's `callback_token`, and
+//!   [`chatbill_domain::connector::signals`] makes a hint of it.
+//! - Links take an OAuth token, everything else a hash of key and salt. Which of the two secrets is in the hash of a link's webhook
+//!   the documents say both ways; as such a webhook only makes us ask, either is taken.
+//! - Webhooks are forms, or JSON where the account is set so, with the same fields and hash.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +29,9 @@ use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Step};
+use chatbill_domain::http::{
+    Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Method, Obstacle, Step,
+};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
@@ -32,6 +39,7 @@ use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
     PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::{BillProofs, Whose};
 use chatbill_domain::signature::{self, Proof};
 use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
@@ -39,6 +47,9 @@ use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook}
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+
+use crate::members::members;
+use crate::names;
 
 /// "Get Token API - Payment Links", environment.
 const TOKEN_URL: &str = "https://accounts.payu.in";
@@ -50,10 +61,8 @@ const INFO_URL: &str = "https://info.payu.in";
 const SCOPES: &str = "create_payment_links update_payment_links read_payment_links";
 /// A token is renewed this many seconds before it ends, so that it does not end under way.
 const TOKEN_MARGIN: i64 = 300;
-/// "Additional Info for Payment APIs", txnid: 25 characters. The invoice number's own limit is not documented.
+/// "Additional Info for Payment APIs", txnid: 25 characters; the newer description of the link API has the same for invoiceNumber.
 const LONGEST_ORDER_ID: usize = 25;
-/// What stands for a reference that PayU does not take: this many letters and digits.
-const SPELLED: usize = 20;
 /// "Additional Info for Payment APIs", productinfo: 100 characters.
 const LONGEST_DESCRIPTION: usize = 100;
 /// "Additional Info for Payment APIs", firstname: 60 characters.
@@ -92,8 +101,9 @@ struct Payu {
     merchant_id: String,
     /// In the address that PayU reports to. What has no hash is refused without.
     callback_token: Option<SecretString>,
-    /// In native checkout `udf1` is the merchant's own.
-    udf1_is_ours: bool,
+    proofs: BillProofs,
+    /// Native checkout: WhatsApp makes the payments, not we, and `udf1` is the merchant's own.
+    native: bool,
 }
 
 pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
@@ -149,7 +159,8 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
                 client_secret,
                 merchant_id,
                 callback_token,
-                udf1_is_ours: settings.mode == PaymentMode::PaymentLink,
+                proofs: settings.proofs.clone(),
+                native: settings.mode == PaymentMode::PaymentGateway,
             }))
         }
         Ok(_) => Err(faults),
@@ -275,7 +286,7 @@ impl Payu {
                 "phone": phone.strip_prefix("+91").unwrap_or(phone),
             },
             "udf": {
-                "udf1": request.reference.as_str(),
+                "udf1": self.udf1(&request.reference),
                 "udf2": udf("udf2"),
                 "udf3": udf("udf3"),
                 "udf4": udf("udf4"),
@@ -719,11 +730,12 @@ impl Link {
         })
     }
 
-    /// PayU may not tell capital from small letters in an invoice number; `udf1` does.
+    /// Its `udf1` speaks of this bill. Without one, the invoice number has to do; it names tenant and bill as well.
     fn is_of(&self, reference: &ReferenceId) -> bool {
-        self.udf1
-            .as_deref()
-            .is_none_or(|named| named == reference.as_str())
+        self.udf1.as_deref().is_none_or(|udf1| {
+            let (named, _) = udf1.split_once(MARK).unwrap_or((udf1, ""));
+            named == reference.as_str()
+        })
     }
 
     fn started(&self, request: &PaymentRequest) -> Option<Started> {
@@ -747,11 +759,11 @@ fn money(value: &Value) -> Option<Paise> {
 }
 
 /// A link of this number that can be used instead of a new one. One that cannot be used is an error.
-fn usable(link: Option<Link>, request: &PaymentRequest) -> Talked<Option<Started>> {
+fn usable(payu: &Payu, link: Option<Link>, request: &PaymentRequest) -> Talked<Option<Started>> {
     let Some(link) = link else {
         return Ok(None);
     };
-    if !link.is_of(&request.reference) {
+    if !payu.made(&link, &request.reference) {
         return Err(rejected(
             "link_other_reference",
             "the link belongs to another reference",
@@ -790,12 +802,34 @@ fn usable(link: Option<Link>, request: &PaymentRequest) -> Talked<Option<Started
     }
 }
 
+/// Between a bill's number and what marks it; no number has one.
+const MARK: char = ':';
+
 impl Payu {
+    /// What names a bill in everything PayU tells of a link's payments: its number, and who it is that says so.
+    fn udf1(&self, reference: &ReferenceId) -> String {
+        match self.proofs.named_mark(reference) {
+            Some(mark) => format!("{reference}{MARK}{mark}"),
+            None => reference.to_string(),
+        }
+    }
+
+    /// Whether we made this link. Nothing else is ever given to a customer.
+    fn made(&self, link: &Link, reference: &ReferenceId) -> bool {
+        let Some(udf1) = &link.udf1 else {
+            return names::is_of(self.proofs.tenant(), &link.invoice);
+        };
+        udf1.split_once(MARK).is_some_and(|(named, mark)| {
+            named == reference.as_str()
+                && matches!(self.proofs.whose(reference, mark), Whose::Ours(_))
+        })
+    }
+
     fn start_link(&self, request: &PaymentRequest, answers: &[Answer]) -> Talked<Started> {
         let talk = &mut Talk::new(self, request.now, answers);
         if request.maybe_exists {
             let link = talk.fetch(&request.order_id)?;
-            if let Some(started) = usable(link, request)? {
+            if let Some(started) = usable(self, link, request)? {
                 return Ok(started);
             }
         }
@@ -822,7 +856,7 @@ impl Payu {
                 Said::Refused { reason, .. } if says(&reason, "already exists") => {
                     let why = "the invoice number is taken";
                     let link = in_doubt(talk.fetch(&request.order_id), why)?;
-                    return in_doubt(usable(link, request), why)?.ok_or_else(|| {
+                    return in_doubt(usable(self, link, request), why)?.ok_or_else(|| {
                         unknown("the invoice number is taken, but no link is shown")
                     });
                 }
@@ -832,7 +866,7 @@ impl Payu {
                 other => harmless(other).to_string(),
             };
             let link = in_doubt(talk.fetch(&request.order_id), &why)?;
-            if let Some(started) = in_doubt(usable(link, request), &why)? {
+            if let Some(started) = in_doubt(usable(self, link, request), &why)? {
                 return Ok(started);
             }
             if talk.left() < 2 {
@@ -855,7 +889,12 @@ impl Payu {
                 )),
             };
         };
-        if !link.is_of(&request.reference) {
+        // A link that is recorded is ours whatever became of the tenant's secrets since; one that is found has to show it.
+        let is_ours = match request.gateway_id {
+            Some(_) => link.is_of(&request.reference),
+            None => self.made(&link, &request.reference),
+        };
+        if !is_ours {
             return Err(rejected(
                 "link_other_reference",
                 "the link belongs to another reference",
@@ -1121,28 +1160,35 @@ fn method_of(mode: &str) -> String {
 
 /// "Payment State Explanations": the attempt is over, whichever of the two fields says so. What a bank had agreed to goes back
 /// (`autoRefund`).
-const OVER: [&str; 8] = [
+const OVER: [&str; 12] = [
     "failure",
     "failed",
     "usercancelled",
+    "usercanceled",
     "cancelled",
     "canceled",
     "bounced",
     "dropped",
     "autorefund",
+    "autorefunded",
+    "voided",
+    "expired",
 ];
 
 /// "Payment State Explanations". What it does not name is no money yet: somebody asks again.
 fn attempt_status(status: &str, unmapped: Option<&str>) -> AttemptStatus {
-    match (
-        status.trim().to_lowercase().as_str(),
-        unmapped.map(|word| word.trim().to_lowercase()).as_deref(),
-    ) {
-        ("success", None | Some("" | "captured")) => AttemptStatus::Captured,
-        ("success", Some("auth")) => AttemptStatus::Authorized,
-        (status, unmapped)
-            if OVER.contains(&status) || unmapped.is_some_and(|word| OVER.contains(&word)) =>
-        {
+    // "userCancelled", "User Cancelled", "in progress".
+    let letters = |word: &str| -> String {
+        word.chars()
+            .filter(char::is_ascii_alphabetic)
+            .map(|c| c.to_ascii_lowercase())
+            .collect()
+    };
+    let (status, unmapped) = (letters(status), letters(unmapped.unwrap_or_default()));
+    match (status.as_str(), unmapped.as_str()) {
+        ("success", "" | "captured") => AttemptStatus::Captured,
+        ("success", "auth") => AttemptStatus::Authorized,
+        (status, unmapped) if OVER.contains(&status) || OVER.contains(&unmapped) => {
             AttemptStatus::Failed
         }
         // pending: initiated, in progress.
@@ -1156,7 +1202,7 @@ fn attempt_status(status: &str, unmapped: Option<&str>) -> AttemptStatus {
 enum Asked {
     Taken(RefundReport),
     Failed(CallError),
-    /// The token or the refund is known already, or nobody knows: look.
+    /// The token or the refund is known already, or nobody knows: look. This is the answer when nothing is shown.
     Look(CallError),
 }
 
@@ -1166,7 +1212,7 @@ enum Asked {
 fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
     let unknown = |reason: &str| {
         Asked::Look(CallError::Unknown {
-            reason: quotable(reason),
+            reason: format!("{}; no refund of this token is shown", quotable(reason)),
         })
     };
     let document = match answer {
@@ -1210,10 +1256,19 @@ fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
     if accepted {
         return pending();
     }
+    let short = |obstacle| CallError::NotNow {
+        obstacle,
+        reason: said.clone(),
+    };
     match code.as_deref() {
-        Some("100" | "101" | "102" | "112" | "122" | "126" | "127" | "225" | "226") => pending(),
+        Some("100" | "101" | "102" | "112" | "122" | "126" | "127" | "226") => pending(),
         // Token already exists; already logged; same amount and same token.
-        Some(code @ ("106" | "109" | "227")) => Asked::Look(rejected(code)),
+        Some(code @ ("106" | "109" | "227")) => Asked::Look(CallError::Unknown {
+            reason: format!("{}; no refund of this token is shown", rejected(code)),
+        }),
+        // "Overdraft has occurred. Kindly recheck the status tomorrow": PayU may have kept it until the shop's balance covers it.
+        // Asked for again under its token, it is the same refund.
+        Some("225") => Asked::Look(short(Obstacle::InsufficientBalance)),
         // Same amount within five minutes.
         Some("214") => Asked::Failed(CallError::Unavailable {
             reason: said,
@@ -1221,14 +1276,26 @@ fn asked(answer: &Answer, request: &RefundRequest) -> Asked {
         }),
         // Transaction lock could not be obtained.
         Some("120") => Asked::Failed(again(&said)),
-        Some(code) if REFUND_REFUSED.contains(&code) => Asked::Failed(rejected(code)),
-        Some(code) => unknown(&format!("code {code}: {said}")),
-        None if says(&said, "limit") => Asked::Failed(again(&said)),
-        None if says(&said, "invalid hash") || says(&said, "invalid key") => {
-            Asked::Failed(refused_key(&said))
-        }
-        None if denied && coded.is_none() => Asked::Failed(rejected("refused")),
-        None => unknown("neither a status nor a code that could be read"),
+        code => match (code, Obstacle::told_by(&said)) {
+            (Some(code), Some(obstacle)) if REFUND_REFUSED.contains(&code) => {
+                Asked::Failed(short(obstacle))
+            }
+            (Some(code), None) if REFUND_REFUSED.contains(&code) => Asked::Failed(rejected(code)),
+            // A code of no list, or none, with words that leave no doubt what is missing. Whether PayU kept it they do not say.
+            (_, Some(obstacle)) => Asked::Look(short(obstacle)),
+            (Some(code), None) => unknown(&format!("code {code}: {said}")),
+            (None, None) if says(&said, "limit") => Asked::Failed(again(&said)),
+            (None, None) if says(&said, "invalid hash") || says(&said, "invalid key") => {
+                Asked::Failed(refused_key(&said))
+            }
+            // "Parameter missing": the question was not understood. Other words may mean anything.
+            (None, None) if denied && coded.is_none() && says(&said, "missing") => {
+                Asked::Failed(rejected("refused"))
+            }
+            (None, None) => unknown(&format!(
+                "neither a status nor a code that says why: {said}"
+            )),
+        },
     }
 }
 
@@ -1328,9 +1395,7 @@ impl Payu {
         match self.find_refund(talk, request) {
             Ok(Some(report)) => Ok(report),
             // The token is known but not shown, or the request may still be on its way.
-            Ok(None) => Err(unknown(&format!(
-                "{doubt}; no refund of this token is shown"
-            ))),
+            Ok(None) => Err(Halt::Failed(doubt)),
             Err(Halt::Failed(error)) => Err(unknown(&format!("{doubt}; then {error}"))),
             Err(call) => Err(call),
         }
@@ -1342,7 +1407,49 @@ impl Payu {
 /// A form, decoded, in its sequence. Values are bytes: the hash is over what they are, not over what they mean.
 struct Form(Vec<(Vec<u8>, Vec<u8>)>);
 
+/// How a webhook's body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Form,
+    Json,
+}
+
+fn body_of(raw: &RawWebhook) -> Option<Body> {
+    let kind = raw.header("content-type")?;
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        Some(Body::Form)
+    } else if kind.eq_ignore_ascii_case("application/json") {
+        Some(Body::Json)
+    } else {
+        None
+    }
+}
+
 impl Form {
+    fn of(raw: &RawWebhook) -> Option<Self> {
+        match body_of(raw)? {
+            Body::Form => Some(Self::read(&raw.body)),
+            Body::Json => Self::in_json(&raw.body),
+        }
+    }
+
+    /// The same fields as JSON. The hash covers their texts, so a number counts as it is written: `850.00` is not `850.0`.
+    fn in_json(body: &[u8]) -> Option<Self> {
+        let mended = lenient::mended(body);
+        let pairs = members(&mended)?
+            .into_iter()
+            .filter_map(|(name, value, place)| {
+                let value = match value {
+                    Value::Null => return None,
+                    Value::String(text) => text.into_bytes(),
+                    _ => mended.get(place)?.to_vec(),
+                };
+                Some((name.into_bytes(), value))
+            });
+        Some(Self(pairs.collect()))
+    }
+
     fn read(body: &[u8]) -> Self {
         let decoded = |bytes: &[u8]| -> Vec<u8> {
             let spaced: Vec<u8> = bytes
@@ -1420,7 +1527,9 @@ impl Payu {
             heads.push(Vec::new());
         }
         let mut expected = Vec::new();
-        for salt in self.salts.iter().filter(|s| !s.expose_secret().is_empty()) {
+        // "Payment Links", webhooks: the client secret takes the salt's place in the hashes of links' payments.
+        let secrets = self.salts.iter().chain([&self.client_secret]);
+        for salt in secrets.filter(|s| !s.expose_secret().is_empty()) {
             for head in &heads {
                 let message = [head, salt.expose_secret().as_bytes(), &tail].concat();
                 expected.push(signature::sha512_hex(&message));
@@ -1430,17 +1539,36 @@ impl Payu {
         signature::one_of(&expected, presented)
     }
 
-    fn read_payment(&self, body: &[u8]) -> Result<Vec<Signal>, Unreadable> {
-        let form = Form::read(body);
+    /// Whose payment it is, and under which name. `Err` says why it is nobody's here.
+    fn named(&self, form: &Form) -> Result<ReferenceId, &'static str> {
+        let reference = |name: &str| ReferenceId::parse(name).ok();
+        let udf1 = form.text("udf1").unwrap_or_default();
+        if let Some((named, mark)) = udf1.split_once(MARK)
+            && let Some(named) = reference(named)
+        {
+            match self.proofs.whose(&named, mark) {
+                Whose::Ours(_) => return Ok(named),
+                Whose::Others => return Err("a payment of another tenant of this account"),
+                Whose::Nobodys => {}
+            }
+        }
+        if !self.native
+            && let Some(named) = reference(udf1)
+        {
+            return Ok(named);
+        }
+        let txnid = form.text("txnid").unwrap_or_default();
+        if self.native || names::is_of(self.proofs.tenant(), txnid) {
+            return reference(txnid).ok_or("a payment that names no bill of ours");
+        }
+        Err("a payment that names no bill of ours")
+    }
+
+    fn read_payment(&self, form: &Form) -> Result<Vec<Signal>, Unreadable> {
         let missing = |name: &str| Unreadable(format!("no readable {name}"));
-        let named = |name: &str| ReferenceId::parse(form.text(name)?).ok();
-        let ours = if self.udf1_is_ours {
-            named("udf1")
-        } else {
-            None
-        };
-        let Some(reference) = ours.or_else(|| named("txnid")) else {
-            return ignored("a payment that names no bill of ours");
+        let reference = match self.named(form) {
+            Ok(reference) => reference,
+            Err(why) => return foreign(why),
         };
         let status = form.text("status").ok_or_else(|| missing("status"))?;
         let status = attempt_status(status, form.text("unmappedstatus"));
@@ -1478,16 +1606,18 @@ impl Payu {
     }
 }
 
-/// "Refund Status Callback".
-fn read_refund(body: &[u8]) -> Result<Vec<Signal>, Unreadable> {
+/// "Refund Status Callback". It has the payment's number only.
+fn read_refund(payu: &Payu, body: &[u8]) -> Result<Vec<Signal>, Unreadable> {
     let document =
         lenient::parse(body).map_err(|error| Unreadable(format!("not JSON: {error}")))?;
     if text(&document, "action").as_deref() != Some("refund") {
         return ignored("an unsigned webhook that is not about a refund");
     }
-    let named = text(&document, "merchantTxnId");
-    let Some(reference) = named.and_then(|name| ReferenceId::parse(name.trim()).ok()) else {
-        return ignored("a refund that names no bill of ours");
+    let named = text(&document, "merchantTxnId").unwrap_or_default();
+    let named = named.trim();
+    let is_ours = payu.native || names::is_of(payu.proofs.tenant(), named);
+    let Some(reference) = ReferenceId::parse(named).ok().filter(|_| is_ours) else {
+        return foreign("a refund that names no bill of ours");
     };
     let request_id = document.get("request_id").and_then(id).unwrap_or_default();
     let report = refund_report(&request_id, &document)
@@ -1504,22 +1634,18 @@ impl Webhooks for Payu {
         "payu"
     }
 
-    /// "Webhook Events and Sample Payloads": payments are forms with a hash. "Refund Status Callback": JSON without one; it is let
-    /// through unsigned when its address has the tenant's `callback_token` and it names our key, which everybody who ever paid knows.
+    /// "Webhook Events and Sample Payloads": payments are forms with a hash, or JSON with the same fields. "Refund Status Callback":
+    /// JSON without one; it is let through unsigned when its address has the tenant's `callback_token` and it names our key, which
+    /// everybody who ever paid knows.
     fn verify(&self, raw: RawWebhook) -> Result<VerifiedWebhook, Refused> {
-        let kind = raw.header("content-type").ok_or(Refused::Missing)?;
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            let form = Form::read(&raw.body);
-            if form.count("hash") == 0 {
-                return Err(Refused::Missing);
-            }
+        let kind = body_of(&raw).ok_or(Refused::Missing)?;
+        let form = Form::of(&raw).ok_or(Refused::Mismatch)?;
+        if form.count("hash") > 0 {
             let proof = self.proof(&form).ok_or(Refused::Mismatch)?;
             return Ok(VerifiedWebhook::new(raw, proof));
         }
-        if kind.eq_ignore_ascii_case("application/json") {
-            let document = lenient::parse(&raw.body).map_err(|_| Refused::Mismatch)?;
-            return match text(&document, "key") {
+        if kind == Body::Json {
+            return match form.text("key") {
                 Some(key) if key == self.key => {
                     VerifiedWebhook::unsigned(raw, self.callback_token.as_ref())
                 }
@@ -1531,11 +1657,11 @@ impl Webhooks for Payu {
     }
 
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
-        if webhook.is_signed() {
-            self.read_payment(webhook.body())
-        } else {
-            read_refund(webhook.body())
+        if !webhook.is_signed() {
+            return read_refund(self, webhook.body());
         }
+        let form = Form::of(webhook.raw()).ok_or_else(|| Unreadable("no form".to_owned()))?;
+        self.read_payment(&form)
     }
 
     /// HTTP 200; the body is not looked at.
@@ -1549,21 +1675,9 @@ impl Webhooks for Payu {
 }
 
 impl Gateway for Payu {
-    /// "Create a Payment Link API", invoiceNumber: alphanumeric. A reference that is not gets twenty letters and digits made of it.
+    /// "Create a Payment Link API", invoiceNumber: alphanumeric.
     fn order_id(&self, reference: &ReferenceId) -> ReferenceId {
-        const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let text = reference.as_str();
-        if text.len() <= LONGEST_ORDER_ID && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return reference.clone();
-        }
-        let spelled: String = signature::sha256(format!("payu invoice {text}").as_bytes())
-            .iter()
-            .take(SPELLED)
-            .filter_map(|byte| ALPHABET.get(usize::from(byte % 36)))
-            .map(|byte| char::from(*byte))
-            .collect();
-        // Letters and digits always are a reference.
-        ReferenceId::parse(spelled).unwrap_or_else(|_| reference.clone())
+        names::name(self.proofs.tenant(), reference, LONGEST_ORDER_ID)
     }
 
     fn check(&self, bill: &Bill, _mode: PaymentMode, _expires_in: i64) -> Vec<Fault> {
@@ -1646,6 +1760,10 @@ impl Gateway for Payu {
 
 fn ignored(text: &str) -> Result<Vec<Signal>, Unreadable> {
     Ok(vec![Signal::Ignored(text.to_owned())])
+}
+
+fn foreign(text: &str) -> Result<Vec<Signal>, Unreadable> {
+    Ok(vec![Signal::Foreign(text.to_owned())])
 }
 
 fn says(reason: &str, words: &str) -> bool {

@@ -7,7 +7,10 @@
 //! - There is no documented call that makes a link. The customer's browser posts a signed form from our own page, so making a link
 //!   is no call at all, and a link stops when our page stops offering the form. A form that is open in a browser by then can still
 //!   be paid; such money comes late and follows the shop's policy.
-//! - An order number has at most 20 letters and digits, fewer than a bill's number may have: see [`Gateway::order_id`].
+//! - An order number has at most 20 letters and digits, fewer than a bill's number may have, and is unique for one merchant
+//!   identifier, which several shops and a web shop may share. So it is a name made of tenant and bill (`names.rs`), and there is no
+//!   other field that webhooks bring back and nobody else writes: an order number that is not of this tenant's making is somebody
+//!   else's.
 //! - One secret signs everything, and the strings it signs have no escaping. The form on our page shows the customer a checksum over
 //!   `name=value&…`; what Zaakpay's page posts back through the browser is signed over the same kind of text. So what comes back by
 //!   the browser is a hint at most. Webhooks are signed over JSON, which no form's text is.
@@ -19,13 +22,11 @@
 //!   the one payment that is meant.
 //! - Times have no zone. They are India's: order numbers in the samples end in milliseconds since 1970, which agree.
 
-use std::ops::Range;
-
 use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, Webhooks};
 use chatbill_domain::contact::quotable;
 use chatbill_domain::fault::Fault;
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Step};
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, Method, Obstacle, Step};
 use chatbill_domain::ids::ReferenceId;
 use chatbill_domain::lenient;
 use chatbill_domain::money::Paise;
@@ -33,6 +34,7 @@ use chatbill_domain::payment::{
     AttemptStatus, Canceled, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
     PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::BillProofs;
 use chatbill_domain::signature;
 use chatbill_domain::tenant::{self, PaymentSettings};
 use chatbill_domain::time::Millis;
@@ -40,6 +42,9 @@ use chatbill_domain::webhook::{RawWebhook, Refused, Unreadable, VerifiedWebhook}
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+
+use crate::members::members;
+use crate::names;
 
 /// "Web Redirection flow", environment details: the live server.
 const BASE_URL: &str = "https://api.zaakpay.com";
@@ -50,6 +55,11 @@ const SMALLEST_AMOUNT: i64 = 100;
 const LARGEST_AMOUNT: i64 = 10_000_000;
 /// "Split Payment API", orderId: "Max 20 alphanumeric, must be unique per website, we do not accept duplicate".
 const LONGEST_ORDER_ID: usize = 20;
+/// "Update/Refund API", response codes: those that say that nothing was begun. Any other may mean that it was.
+const REFUND_REFUSED: [&str; 18] = [
+    "109", "110", "111", "129", "130", "155", "156", "180", "182", "184", "185", "186", "187",
+    "189", "190", "191", "201", "846",
+];
 /// Ours: no limit of productDescription is documented; those of addresses are 100 alphanumeric characters.
 const LONGEST_DESCRIPTION: usize = 100;
 /// "Update/Refund API", updateReason: "min 5, max 30 alphanumeric characters. no special characters or dashes". The sample has a
@@ -140,6 +150,9 @@ struct Zaakpay {
     secrets: Vec<SecretString>,
     /// The checkout wants an address of the buyer, and a bill has none.
     buyer_email: Option<String>,
+    proofs: BillProofs,
+    /// Native checkout: WhatsApp makes the orders, not we.
+    native: bool,
 }
 
 pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<Fault>> {
@@ -186,6 +199,8 @@ pub(crate) fn open(settings: &PaymentSettings) -> Result<Box<dyn Gateway>, Vec<F
             merchant,
             secrets,
             buyer_email,
+            proofs: settings.proofs.clone(),
+            native: settings.mode == PaymentMode::PaymentGateway,
         })),
         Ok(_) => Err(faults),
         Err(more) => {
@@ -279,7 +294,7 @@ impl Zaakpay {
             (
                 "orderDetail",
                 object(&[
-                    ("orderId", quoted(&request.order_id)),
+                    ("orderId", quoted(number_of_refund(request))),
                     ("amount", quoted(&request.amount.get().to_string())),
                 ]),
             ),
@@ -338,13 +353,8 @@ fn reason(given: Option<&str>) -> String {
 }
 
 impl Gateway for Zaakpay {
-    /// A reference of at most 20 letters and digits is its own order number. Any other is spelled as 20 digits and capitals made
-    /// from its SHA-256: the same each time, and two references meet by chance once in 10^31.
     fn order_id(&self, reference: &ReferenceId) -> ReferenceId {
-        if reference.as_str().len() <= LONGEST_ORDER_ID && alphanumeric(reference.as_str()) {
-            return reference.clone();
-        }
-        ReferenceId::parse(spelled(reference.as_str())).unwrap_or_else(|_| reference.clone())
+        names::name(self.proofs.tenant(), reference, LONGEST_ORDER_ID)
     }
 
     /// Only of our own page: what WhatsApp's checkout does at Zaakpay is not documented.
@@ -379,9 +389,9 @@ impl Gateway for Zaakpay {
 
     fn lookup(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Found> {
         let Some(answer) = answers.first() else {
-            return Step::call(self.check_txn(&request.order_id, None));
+            return Step::call(self.check_txn(number_of(request), None));
         };
-        match self.found(answer, &request.order_id) {
+        match self.found(answer, number_of(request)) {
             Ok(found) => Step::done(found),
             Err(error) => Step::failed(error),
         }
@@ -390,9 +400,9 @@ impl Gateway for Zaakpay {
     /// There is nothing to close at Zaakpay but a payment that a bank has authorised and nobody has captured.
     fn cancel(&self, request: &LookupRequest, answers: &[Answer]) -> Step<Canceled> {
         let Some(answer) = answers.first() else {
-            return Step::call(self.check_txn(&request.order_id, None));
+            return Step::call(self.check_txn(number_of(request), None));
         };
-        let found = match self.found(answer, &request.order_id) {
+        let found = match self.found(answer, number_of(request)) {
             Ok(found) => found,
             Err(error) => return Step::failed(error),
         };
@@ -404,16 +414,16 @@ impl Gateway for Zaakpay {
             return Step::done(Canceled::Closed);
         }
         let Some(answer) = answers.get(1) else {
-            return Step::call(self.cancel_txn(&request.order_id));
+            return Step::call(self.cancel_txn(number_of(request)));
         };
         // "Transaction canceled successfully".
-        if self.updated(answer, &request.order_id) == Update::Said("243".to_owned()) {
+        if self.updated(answer, number_of(request)) == Update::Said("243".to_owned()) {
             return Step::done(Canceled::Closed);
         }
         let Some(answer) = answers.get(2) else {
-            return Step::call(self.check_txn(&request.order_id, None));
+            return Step::call(self.check_txn(number_of(request), None));
         };
-        match self.found(answer, &request.order_id) {
+        match self.found(answer, number_of(request)) {
             Ok(found) if has(&found, AttemptStatus::Captured) => Step::done(Canceled::AlreadyPaid),
             Ok(found) if !has(&found, AttemptStatus::Authorized) => Step::done(Canceled::Closed),
             Ok(_) => Step::failed(again("the authorised payment was not canceled")),
@@ -470,7 +480,7 @@ impl Gateway for Zaakpay {
     /// the status call shows it.
     fn refund(&self, request: &RefundRequest, answers: &[Answer]) -> Step<RefundReport> {
         let Some(answer) = answers.first() else {
-            return Step::call(self.check_txn(&request.order_id, None));
+            return Step::call(self.check_txn(number_of_refund(request), None));
         };
         match self.refundable(answer, request) {
             Ok(None) => {}
@@ -480,7 +490,7 @@ impl Gateway for Zaakpay {
         let Some(answer) = answers.get(1) else {
             return Step::call(self.refund_txn(request));
         };
-        let (doubt, if_not_shown) = match self.updated(answer, &request.order_id) {
+        let (doubt, if_not_shown) = match self.updated(answer, number_of_refund(request)) {
             Update::Failed(error) => return Step::failed(error),
             Update::Unclear(doubt) => (doubt, None),
             Update::Said(code) => match code.as_str() {
@@ -491,15 +501,33 @@ impl Gateway for Zaakpay {
                 // "already scheduled": this one when it is repeated, or another.
                 "20" | "21" => (format!("code {code}: a refund is scheduled already"), None),
                 "203" => ("code 203: could not be updated".to_owned(), None),
-                _ => return Step::failed(refusal(&code, answer)),
+                // "Not enough unsettled funds available with MobiKwik".
+                "843" => {
+                    return Step::failed(CallError::NotNow {
+                        obstacle: Obstacle::InsufficientBalance,
+                        reason: words(&code, answer),
+                    });
+                }
+                code if REFUND_REFUSED.contains(&code) || code == "844" => {
+                    return Step::failed(refusal(code, answer));
+                }
+                // Not in the list, so it may mean that the refund was begun.
+                code => (format!("code {code}: {}", words(code, answer)), None),
             },
         };
         let Some(answer) = answers.get(2) else {
-            return Step::call(self.check_txn(&request.order_id, Some(&request.token)));
+            return Step::call(self.check_txn(number_of_refund(request), Some(&request.token)));
         };
         match (self.refund_shown(answer, request), if_not_shown) {
             (Ok(Some(report)), _) | (Ok(None), Some(report)) => Step::done(report),
             (Err(_), Some(report)) => Step::done(report),
+            // Money is short, whatever the code: asked for again under its name, it is the same refund.
+            (Ok(None), None) if Obstacle::told_by(&doubt).is_some() => {
+                Step::failed(CallError::NotNow {
+                    obstacle: Obstacle::InsufficientBalance,
+                    reason: doubt,
+                })
+            }
             (Ok(None), None) => Step::failed(CallError::Unknown { reason: doubt }),
             (Err(error), None) => Step::failed(CallError::Unknown {
                 reason: format!("{doubt}; then {error}"),
@@ -513,7 +541,7 @@ impl Gateway for Zaakpay {
         answers: &[Answer],
     ) -> Step<Option<RefundReport>> {
         let Some(answer) = answers.first() else {
-            return Step::call(self.check_txn(&request.order_id, Some(&request.token)));
+            return Step::call(self.check_txn(number_of_refund(request), Some(&request.token)));
         };
         match self.refund_shown(answer, request) {
             Ok(report) => Step::done(report),
@@ -522,21 +550,27 @@ impl Gateway for Zaakpay {
     }
 }
 
-/// 20 digits and capitals; small letters too would be a risk nobody has described.
-fn spelled(reference: &str) -> String {
-    const ALPHABET: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    let digest = signature::sha256(format!("zaakpay order of {reference}").as_bytes());
-    let mut number = digest
-        .iter()
-        .take(16)
-        .fold(0_u128, |n, byte| (n << 8) | u128::from(*byte));
-    let mut text = String::new();
-    while text.len() < LONGEST_ORDER_ID {
-        let digit = usize::try_from(number % 36).unwrap_or_default();
-        text.push(char::from(*ALPHABET.get(digit).unwrap_or(&b'0')));
-        number /= 36;
+/// What Zaakpay calls an order. Inside WhatsApp it is whatever the message is called.
+fn number<'a>(
+    mode: PaymentMode,
+    reference: &'a ReferenceId,
+    gateway_id: Option<&'a str>,
+    order_id: &'a str,
+) -> &'a str {
+    match mode {
+        PaymentMode::PaymentGateway => reference.as_str(),
+        PaymentMode::PaymentLink | PaymentMode::UpiIntent => gateway_id.unwrap_or(order_id),
     }
-    text
+}
+
+fn number_of(request: &LookupRequest) -> &str {
+    let id = request.gateway_id.as_deref();
+    number(request.mode, &request.reference, id, &request.order_id)
+}
+
+fn number_of_refund(request: &RefundRequest) -> &str {
+    let id = request.gateway_id.as_deref();
+    number(request.mode, &request.reference, id, &request.order_id)
 }
 
 fn scheduled(request: &RefundRequest) -> RefundReport {
@@ -599,6 +633,11 @@ impl Shown {
         };
         let captured = Some(State::Attempt(AttemptStatus::Captured));
         match (by_code, by_status) {
+            // Authorised at first, and over by now: "Check Status API txn Status", failure.
+            (
+                Some(State::Attempt(AttemptStatus::Authorized | AttemptStatus::Pending)),
+                over @ Some(State::Attempt(AttemptStatus::Failed)),
+            ) => over,
             (code, status) if (code == captured) == (status == captured) => code.or(status),
             (Some(one), None) | (None, Some(one)) => Some(one),
             _ => None,
@@ -766,7 +805,7 @@ impl Zaakpay {
         answer: &Answer,
         request: &RefundRequest,
     ) -> Result<Option<RefundReport>, CallError> {
-        let found = self.found(answer, &request.order_id)?;
+        let found = self.found(answer, number_of_refund(request))?;
         let is_money = |report: &&PaymentReport| report.status == AttemptStatus::Captured;
         let mut paid = found.reports.iter().filter(is_money);
         let is_meant = |report: &PaymentReport| report.payment_id == request.payment_id;
@@ -787,7 +826,7 @@ impl Zaakpay {
         answer: &Answer,
         request: &RefundRequest,
     ) -> Result<Option<RefundReport>, CallError> {
-        let orders = self.shown(answer, &request.order_id)?;
+        let orders = self.shown(answer, number_of_refund(request))?;
         let ours = |report: RefundReport| RefundReport {
             name: Some(request.token.clone()),
             payment_id: request.payment_id.clone(),
@@ -881,8 +920,8 @@ enum Update {
 /// Our code for refused keys, whatever the vendor calls it.
 const CREDENTIALS: &str = "gateway_credentials";
 
-/// What a code means that is no state and no success.
-fn refusal(code: &str, answer: &Answer) -> CallError {
+/// Zaakpay's words beside a code.
+fn words(code: &str, answer: &Answer) -> String {
     let words = match answer {
         Answer::Reply(reply) => reply.json().and_then(|document| {
             word(&document, "responseDescription")
@@ -890,7 +929,12 @@ fn refusal(code: &str, answer: &Answer) -> CallError {
         }),
         _ => None,
     };
-    let reason = quotable(&words.unwrap_or_else(|| format!("code {code}")));
+    quotable(&words.unwrap_or_else(|| format!("code {code}")))
+}
+
+/// What a code means that is no state and no success.
+fn refusal(code: &str, answer: &Answer) -> CallError {
+    let reason = words(code, answer);
     match code {
         // "MerchantIdentifier not valid", "Checksum received with request is not equal to what we calculated".
         "111" | "180" => CallError::Rejected {
@@ -902,7 +946,6 @@ fn refusal(code: &str, answer: &Answer) -> CallError {
             reason,
             retry_after: None,
         },
-        // 843, "Not enough unsettled funds available", may be tried again as well, but waiting alone does not mend it.
         _ => CallError::Rejected {
             code: quotable(code),
             reason,
@@ -1039,37 +1082,6 @@ fn taken(form: &mut Vec<(String, Vec<u8>)>, name: &str) -> Option<Vec<u8>> {
     form.iter().all(|(found, _)| found != name).then_some(value)
 }
 
-/// The members of a JSON object: name, value, and where the value's text stands.
-fn members(body: &[u8]) -> Option<Vec<(String, Value, Range<usize>)>> {
-    let mut found = Vec::new();
-    let place = |rest: &[u8]| body.len().saturating_sub(rest.len());
-    let mut rest = trimmed(trimmed(body).strip_prefix(b"{")?);
-    if rest.first() == Some(&b'}') {
-        return None;
-    }
-    loop {
-        let (name, after) = value(rest)?;
-        let after = trimmed(trimmed(after).strip_prefix(b":")?);
-        let start = place(after);
-        let (content, after) = value(after)?;
-        found.push((name.as_str()?.to_owned(), content, start..place(after)));
-        let after = trimmed(after);
-        match after.split_first()? {
-            (b',', after) => rest = trimmed(after),
-            (b'}', after) if trimmed(after).is_empty() => return Some(found),
-            _ => return None,
-        }
-    }
-}
-
-/// The JSON value at the beginning, and what follows.
-fn value(bytes: &[u8]) -> Option<(Value, &[u8])> {
-    let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let value = stream.next()?.ok()?;
-    let rest = bytes.get(stream.byte_offset()..)?;
-    Some((value, rest))
-}
-
 impl Webhooks for Zaakpay {
     fn name(&self) -> &'static str {
         "zaakpay"
@@ -1088,7 +1100,7 @@ impl Webhooks for Zaakpay {
     fn read(&self, webhook: &VerifiedWebhook) -> Result<Vec<Signal>, Unreadable> {
         match Signed::find(webhook.body()) {
             Some((Signed::Transactions(text), _)) => self.transactions(&text),
-            Some((Signed::Returned(fields), _)) => returned(&fields),
+            Some((Signed::Returned(fields), _)) => self.returned(&fields),
             None => Err(Unreadable("nothing signed".to_owned())),
         }
     }
@@ -1104,6 +1116,21 @@ impl Webhooks for Zaakpay {
 }
 
 impl Zaakpay {
+    /// Whether an order's number is of this tenant's making. Inside WhatsApp none is.
+    fn owns(&self, order_id: &str) -> bool {
+        self.native || names::is_of(self.proofs.tenant(), order_id)
+    }
+
+    /// What an entry says, if its order is one of ours.
+    fn ours(&self, entry: &Value, read: impl Fn(&Value) -> Option<Signal>) -> Option<Signal> {
+        let named = word(entry, "orderId").or_else(|| word(entry, "orderid"))?;
+        if self.owns(&named) {
+            read(entry)
+        } else {
+            Some(Signal::Foreign(SOMEBODY_ELSES.to_owned()))
+        }
+    }
+
     fn transactions(&self, text: &[u8]) -> Result<Vec<Signal>, Unreadable> {
         let data = lenient::parse(text)
             .map_err(|error| Unreadable(format!("txnData is not JSON: {error}")))?;
@@ -1120,13 +1147,13 @@ impl Zaakpay {
         let mut signals: Vec<Signal> = txns
             .iter()
             .map(|txn| {
-                transaction(txn).unwrap_or_else(|| {
+                self.ours(txn, transaction).unwrap_or_else(|| {
                     Signal::Ignored("a transaction without order or amount".to_owned())
                 })
             })
             .collect();
         signals.extend(refunds.unwrap_or_default().iter().map(|refund| {
-            auto_refund(refund)
+            self.ours(refund, auto_refund)
                 .unwrap_or_else(|| Signal::Ignored("a refund of unknown form".to_owned()))
         }));
         let unread = |signal: &Signal| matches!(signal, Signal::Ignored(_));
@@ -1137,6 +1164,47 @@ impl Zaakpay {
             signals.push(Signal::Ignored("no transactions".to_owned()));
         }
         Ok(signals)
+    }
+
+    /// What the customer's browser was told to post. It may be old, and its text may be put together from that of our own form, so it
+    /// only makes us ask.
+    fn returned(&self, fields: &[(String, Vec<u8>)]) -> Result<Vec<Signal>, Unreadable> {
+        let said = |wanted: &str| {
+            let (_, value) = fields.iter().find(|(name, _)| name == wanted)?;
+            String::from_utf8(value.clone())
+                .ok()
+                .filter(|t| !t.is_empty())
+        };
+        let read = || {
+            let named = said("orderId")?;
+            if !self.owns(&named) {
+                return Some(Signal::Foreign(SOMEBODY_ELSES.to_owned()));
+            }
+            let is_paid = said("responseCode")? == "100";
+            Some(Signal::Payment {
+                reference: ReferenceId::parse(named.as_str()).ok()?,
+                report: PaymentReport {
+                    paid_in_full: None,
+                    fee: None,
+                    offer: None,
+                    status: if is_paid {
+                        AttemptStatus::Captured
+                    } else {
+                        AttemptStatus::Failed
+                    },
+                    payment_id: said("pgTransId").unwrap_or(named),
+                    amount: paise(&Value::from(said("amount")?))?,
+                    currency: "INR".to_owned(),
+                    method: said("paymentMode").and_then(|mode| method(&mode)),
+                    error: None,
+                    at: said("pgTransTime").and_then(|text| moment(&text)),
+                },
+                trust: Trust::Hint,
+            })
+        };
+        read()
+            .map(|signal| vec![signal])
+            .ok_or_else(|| Unreadable("a return without order, code or amount".to_owned()))
     }
 }
 
@@ -1200,43 +1268,7 @@ fn auto_refund(refund: &Value) -> Option<Signal> {
     })
 }
 
-/// What the customer's browser was told to post. It may be old, and its text may be put together from that of our own form, so it
-/// only makes us ask.
-fn returned(fields: &[(String, Vec<u8>)]) -> Result<Vec<Signal>, Unreadable> {
-    let said = |wanted: &str| {
-        let (_, value) = fields.iter().find(|(name, _)| name == wanted)?;
-        String::from_utf8(value.clone())
-            .ok()
-            .filter(|t| !t.is_empty())
-    };
-    let read = || {
-        let named = said("orderId")?;
-        let is_paid = said("responseCode")? == "100";
-        Some(Signal::Payment {
-            reference: ReferenceId::parse(named.as_str()).ok()?,
-            report: PaymentReport {
-                paid_in_full: None,
-                fee: None,
-                offer: None,
-                status: if is_paid {
-                    AttemptStatus::Captured
-                } else {
-                    AttemptStatus::Failed
-                },
-                payment_id: said("pgTransId").unwrap_or(named),
-                amount: paise(&Value::from(said("amount")?))?,
-                currency: "INR".to_owned(),
-                method: said("paymentMode").and_then(|mode| method(&mode)),
-                error: None,
-                at: said("pgTransTime").and_then(|text| moment(&text)),
-            },
-            trust: Trust::Hint,
-        })
-    };
-    read()
-        .map(|signal| vec![signal])
-        .ok_or_else(|| Unreadable("a return without order, code or amount".to_owned()))
-}
+const SOMEBODY_ELSES: &str = "an order that was not made here";
 
 /// The order's number: `orderId` in real time, `orderid` after reconciliation.
 fn order_of(txn: &Value) -> Option<(ReferenceId, String)> {
@@ -1307,6 +1339,7 @@ fn moment(text: &str) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chatbill_domain::ids::TenantId;
 
     /// Vector zaak-s05: what only the kit's sequence of all fields can get right, of which a form of ours has eight.
     #[test]
@@ -1324,6 +1357,8 @@ mod tests {
             merchant: "b19e8f103bce406cbd3476431b6b7973".to_owned(),
             secrets: vec![SecretString::from(vector["secret"].as_str().unwrap())],
             buyer_email: None,
+            proofs: BillProofs::new(TenantId::parse("acme").unwrap(), vec![]),
+            native: false,
         };
         let params = vector["params"].as_object().unwrap();
         let fields: Vec<(&str, &str)> = params

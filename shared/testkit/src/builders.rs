@@ -257,6 +257,7 @@ pub fn refund_request(mode: PaymentMode, payment_id: &str) -> RefundRequest {
         reason: Some("One bag was torn".to_owned()),
         now: NOW.plus_seconds(3600),
         gateway_refund_id: None,
+        not_now: None,
     }
 }
 

@@ -1839,6 +1839,7 @@ fn refund_request() -> RefundRequest {
         reason: Some("damaged".into()),
         now: Millis::from_seconds(1_772_130_000),
         gateway_refund_id: None,
+        not_now: None,
     }
 }
 

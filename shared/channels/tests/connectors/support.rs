@@ -202,5 +202,6 @@ pub(crate) fn refund() -> RefundRequest {
         reason: None,
         now: captured_at.plus_seconds(3600),
         gateway_refund_id: None,
+        not_now: None,
     }
 }

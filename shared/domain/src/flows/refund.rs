@@ -564,6 +564,7 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
         reason: ask.and_then(|a| a.reason.clone()),
         now,
         gateway_refund_id: refund.gateway_id.clone(),
+        not_now: refund.obstacle().map(|_| refund.attempts),
     }
 }
 

@@ -3,13 +3,14 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chatbill_domain::connector::{Gateway, Signal, Trust};
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Step};
-use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Obstacle, Step};
+use chatbill_domain::ids::{ReferenceId, TenantId};
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Found, LookupRequest, PayForm, PaymentMode, PaymentReport,
     PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::BillProofs;
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
@@ -22,6 +23,27 @@ use crate::support::{Probe, fixture, lost, read, tenant, with};
 const KEY: &str = "hmacDemoKeyForTests0000000000001";
 const ENCRYPTION_KEY: &str = "encDemoKey-32-bytes-exactly-0001";
 const REFERENCE: &str = "BM345A12";
+/// What BillDesk calls that bill of acme.
+const ORDER: &str = "BM345A12COPJLDKGKIOWU5AM";
+
+fn proofs_of(of: &str) -> BillProofs {
+    let secrets = vec!["0123456789abcdef".into()];
+    BillProofs::new(TenantId::parse(of).unwrap(), secrets)
+}
+
+/// The mark of a bill.
+fn mark_of(of: &str, bill: &str) -> String {
+    let bill = reference(bill);
+    format!("{bill}:{}", proofs_of(of).named_mark(&bill).unwrap())
+}
+
+/// What BillDesk calls a bill of another tenant.
+fn order_of(of: &str, bill: &str) -> String {
+    let mut document = tenant(&payment("payment_link", "hmac"));
+    document.payment.proofs = proofs_of(of);
+    let g = chatbill_gateways::open(&document).unwrap();
+    g.order_id(&reference(bill)).into()
+}
 const NAMED: &str = "2026-11-22T05:31:07+05:30";
 
 fn payment(mode: &str, security: &str) -> Value {
@@ -104,8 +126,9 @@ fn transaction(changes: &Value) -> Value {
     let sample = with(
         &fixture("billdesk/reply_create_transaction.json"),
         &json!({
-            "orderid": REFERENCE, "amount": "850.00", "charge_amount": "862.50", "surcharge": "12.50",
-            "transaction_date": NAMED, "wa_txnid": REFERENCE, "additional_info": {"additional_info7": REFERENCE},
+            "orderid": ORDER, "amount": "850.00", "charge_amount": "862.50", "surcharge": "12.50",
+            "transaction_date": NAMED, "wa_txnid": REFERENCE,
+            "additional_info": {"additional_info7": mark_of("acme", REFERENCE)},
             "intent": null,
         }),
     );
@@ -146,7 +169,7 @@ fn request(mode: PaymentMode) -> PaymentRequest {
     let extras = json!({"additional_info1": "counter 3", "additional_info7": "theirs"});
     PaymentRequest {
         reference: reference(REFERENCE),
-        order_id: REFERENCE.into(),
+        order_id: ORDER.into(),
         bill: bill_with(|bill| {
             for (name, value) in extras.as_object().unwrap() {
                 bill[name] = value.clone();
@@ -167,7 +190,7 @@ fn intent_request() -> PaymentRequest {
 fn lookup(mode: PaymentMode, gateway_id: Option<&str>) -> LookupRequest {
     LookupRequest {
         reference: reference(REFERENCE),
-        order_id: REFERENCE.into(),
+        order_id: ORDER.into(),
         ..lookup_request(mode, gateway_id)
     }
 }
@@ -175,7 +198,7 @@ fn lookup(mode: PaymentMode, gateway_id: Option<&str>) -> LookupRequest {
 fn refund_of(mode: PaymentMode) -> RefundRequest {
     RefundRequest {
         reference: reference(REFERENCE),
-        order_id: REFERENCE.into(),
+        order_id: ORDER.into(),
         ..refund_request(mode, "X7890477676443")
     }
 }
@@ -317,7 +340,7 @@ fn the_calls() {
         "create_transaction",
         shown(&call(intent.start(&intent_request(), &[])))
     );
-    let asked = lookup(PaymentMode::PaymentLink, Some("BM345A12"));
+    let asked = lookup(PaymentMode::PaymentLink, Some(ORDER));
     insta::assert_json_snapshot!(
         "retrieve_transaction",
         shown(&call(link.lookup(&asked, &[])))
@@ -394,7 +417,7 @@ fn every_call_has_a_trace_of_its_own_but_a_refund_keeps_its() {
     assert!(traces[0] != traces[1] && traces[0] != traces[2] && traces[1] != traces[2]);
 
     // A cancellation is followed by a lookup of the same payment in the same moment.
-    let asked = lookup(PaymentMode::PaymentLink, Some(REFERENCE));
+    let asked = lookup(PaymentMode::PaymentLink, Some(ORDER));
     assert_ne!(
         trace(&call(g.cancel(&asked, &[]))),
         trace(&call(g.lookup(&asked, &[])))
@@ -480,8 +503,13 @@ fn the_vectors_have_the_verdicts_of_the_library_that_made_them() {
                     std::str::from_utf8(verified.body()).unwrap(),
                     text("expected_payload")
                 );
-                // They carry no mark of ours, so they make BillDesk be asked.
+                // They carry no mark of ours and no number of our making.
                 let signals = g.read(&verified).unwrap();
+                assert!(matches!(&signals[..], [Signal::Foreign(_)]), "{signals:?}");
+                // Inside WhatsApp the number may be a message's, so BillDesk is asked.
+                settings["mode"] = json!("payment_gateway");
+                let native = chatbill_gateways::open(&tenant(&settings)).unwrap();
+                let signals = native.read(&verified).unwrap();
                 assert!(
                     matches!(&signals[..], [Signal::Payment { reference, trust: Trust::Hint, .. }] if reference.as_str() == "INV20250001x1"),
                     "{signals:?}"
@@ -775,7 +803,6 @@ fn a_transaction_becomes_a_report() {
         json!({"mercid": "OTHER"}),
         json!({"mercid": null}),
         json!({"objectid": "mandate"}),
-        json!({"orderid": "not a bill of ours", "wa_txnid": null, "additional_info": {}}),
     ] {
         let heard = changed(changes.clone());
         assert!(matches!(heard, Signal::Ignored(_)), "{changes}: {heard:?}");
@@ -804,52 +831,124 @@ fn a_transaction_becomes_a_report() {
     assert!(g.read(&verified).is_err());
 }
 
-/// The merchant's web shop may use a number of ours for its own order on the same account.
+/// The merchant's web shop and other tenants may use a number of ours for their own order on the same account.
 #[test]
-fn only_the_mark_makes_a_transaction_ours() {
+fn a_transaction_is_ours_by_its_mark_or_its_id() {
     let g = links();
-    let of = |changes: Value| match heard(&*g, &with(&status("0300"), &changes)) {
+    let of = |changes: &Value| match heard(&*g, &with(&status("0300"), changes)) {
         Signal::Payment {
             reference, trust, ..
-        } => (reference.to_string(), trust),
+        } => Some((reference.to_string(), trust)),
+        Signal::Foreign(_) => None,
         other => panic!("{other:?}"),
     };
     let again = call(g.start(&link_request(), &[lost()]));
     let again = payload(&again)["orderid"].as_str().unwrap().to_owned();
-    let dashed = g.order_id(&reference("BM-345"));
-    for (changes, named, trust) in [
-        (json!({}), REFERENCE, Trust::Proven),
-        (json!({"wa_txnid": null}), REFERENCE, Trust::Proven),
-        (json!({"additional_info": null}), REFERENCE, Trust::Proven),
-        (json!({"orderid": again}), REFERENCE, Trust::Proven),
+    let marked = |mark: &str| json!({"additional_info7": mark});
+    let ours = mark_of("acme", REFERENCE);
+    let intent = || Trust::OwnLink("X7890477676443".to_owned());
+    let page = || Trust::OwnLink(ORDER.to_owned());
+    let named = |name: &str, trust| Some((name.to_owned(), trust));
+    let bare = json!({"wa_txnid": null, "intent": null, "txn_process_type": null});
+    let mut bare_document = with(&status("0300"), &bare);
+    for name in ["wa_txnid", "intent", "txn_process_type"] {
+        bare_document.as_object_mut().unwrap().remove(name);
+    }
+    for (changes, expected) in [
+        (json!({}), named(REFERENCE, Trust::Proven)),
+        (json!({"wa_txnid": null}), named(REFERENCE, Trust::Proven)),
+        (json!({"orderid": again}), named(REFERENCE, Trust::Proven)),
+        // Without the mark, or with one that proves nothing, the one we were given counts.
+        (json!({"additional_info": null}), named(REFERENCE, intent())),
         (
-            json!({"orderid": dashed, "wa_txnid": "BM-345", "additional_info": {}}),
-            "BM-345",
-            Trust::Proven,
+            json!({"additional_info": marked(REFERENCE)}),
+            named(REFERENCE, intent()),
         ),
         (
-            json!({"wa_txnid": null, "additional_info": null}),
-            REFERENCE,
-            Trust::Hint,
+            json!({"additional_info": marked("BM345A12:acme.aaaaaaaaaaaaaaaa")}),
+            named(REFERENCE, intent()),
         ),
-        (json!({"orderid": "ORDER77"}), "ORDER77", Trust::Hint),
+        // Whose number is not told: the order's own name leads to it.
         (
-            json!({"wa_txnid": "OTHER", "additional_info": {"additional_info7": "OTHER"}}),
-            REFERENCE,
-            Trust::Hint,
+            json!({"additional_info": null, "wa_txnid": null}),
+            named(ORDER, intent()),
+        ),
+        (
+            json!({"additional_info": marked(&mark_of("acme", "OTHER")), "wa_txnid": null}),
+            named(ORDER, intent()),
+        ),
+        // Our number on an order that is not of our making: worth a question about ours, and no more.
+        (json!({"orderid": "ORDER77"}), named(REFERENCE, Trust::Hint)),
+        (
+            json!({"orderid": REFERENCE, "additional_info": null}),
+            named(REFERENCE, Trust::Hint),
+        ),
+        (
+            json!({"orderid": order_of("bazaar", REFERENCE), "additional_info": marked(&ours)}),
+            named(REFERENCE, Trust::Hint),
+        ),
+        // Somebody else's.
+        (
+            json!({"orderid": order_of("bazaar", REFERENCE), "additional_info": marked(&mark_of("bazaar", REFERENCE))}),
+            None,
+        ),
+        (
+            json!({"additional_info": marked(&mark_of("bazaar", REFERENCE))}),
+            None,
+        ),
+        (
+            json!({"orderid": REFERENCE, "additional_info": null, "wa_txnid": null}),
+            None,
+        ),
+        (
+            json!({"orderid": "not a bill", "additional_info": null, "wa_txnid": null}),
+            None,
         ),
     ] {
-        assert_eq!(of(changes.clone()), (named.to_owned(), trust), "{changes}");
+        assert_eq!(of(&changes), expected, "{changes}");
     }
-    // In native checkout WhatsApp made the transaction, and the seventh value is the merchant's.
+    // On the hosted page the order was given to us, not the transaction.
+    bare_document["additional_info"] = Value::Null;
+    assert!(matches!(
+        heard(&*g, &bare_document),
+        Signal::Payment { trust, .. } if trust == page()
+    ));
+    // In native checkout WhatsApp made the transaction, and the seventh value is the merchant's; what is marked is ours all the same.
     let native = open("payment_gateway", "hmac");
+    let of_whatsapp = json!({"orderid": "WA-1", "additional_info": marked("till 7")});
+    assert!(matches!(
+        heard(&*native, &with(&status("0300"), &of_whatsapp)),
+        Signal::Payment { reference, trust: Trust::Hint, .. } if reference.as_str() == "WA-1"
+    ));
     assert!(matches!(
         heard(&*native, &status("0300")),
         Signal::Payment {
-            trust: Trust::Hint,
+            trust: Trust::Proven,
             ..
         }
     ));
+}
+
+/// Two tenants share the account, and the secrets may have changed since.
+#[test]
+fn what_is_found_must_be_ours_and_what_is_recorded_is() {
+    let g = links();
+    let ask = |id: Option<&str>, changes: &Value| {
+        let asked = lookup(PaymentMode::PaymentLink, id);
+        let answer = said(200, &with(&status("0300"), changes));
+        play(&[answer], |a| g.lookup(&asked, a)).1
+    };
+    let marked = |mark: &str| json!({"additional_info": {"additional_info7": mark}});
+    for (changes, found, recorded) in [
+        (json!({}), true, true),
+        (json!({"additional_info": null}), true, true),
+        (marked("BM345A12:acme.aaaaaaaaaaaaaaaa"), false, true),
+        (marked(&mark_of("bazaar", REFERENCE)), false, false),
+        (marked(&mark_of("acme", "OTHER")), false, false),
+    ] {
+        assert_eq!(ask(None, &changes).is_ok(), found, "{changes}");
+        assert_eq!(ask(Some(ORDER), &changes).is_ok(), recorded, "{changes}");
+    }
 }
 
 proptest! {
@@ -893,7 +992,7 @@ proptest! {
         let verified = g.verify(posted(token(&document))).unwrap();
         let _ = g.read(&verified);
         let answer = [said(200, &document)];
-        let _ = g.lookup(&lookup(PaymentMode::PaymentLink, Some(REFERENCE)), &answer);
+        let _ = g.lookup(&lookup(PaymentMode::PaymentLink, Some(ORDER)), &answer);
     }
 }
 
@@ -952,36 +1051,31 @@ fn faults_of_the_settings_point_into_the_document() {
 }
 
 #[test]
-fn a_bill_is_named_in_letters_and_digits() {
-    let g = links();
-    for plain in ["BM345A12", "1", "x"] {
-        assert_eq!(g.order_id(&reference(plain)).as_str(), plain);
-    }
-    let odd = [
+fn an_order_names_tenant_and_bill_in_letters_and_digits() {
+    assert_eq!(order_of("acme", REFERENCE), ORDER);
+    let bills = [
+        "BM345A12",
         "BM345A-12",
         "BM345A.12",
-        "BM345A_12",
+        "1",
         "-",
         "a-345678901234567890123456789012345",
     ];
     let mut seen = std::collections::BTreeSet::new();
-    for odd in odd {
-        let named = g.order_id(&reference(odd));
-        assert!(
-            named.as_str().bytes().all(|b| b.is_ascii_alphanumeric()),
-            "{named}"
-        );
-        assert_eq!(named, g.order_id(&reference(odd)));
-        assert!(seen.insert(named), "{odd}");
-        // Nothing is sent for native checkout.
-        let native = open("payment_gateway", "hmac");
-        assert_eq!(native.order_id(&reference(odd)), reference(odd));
+    for of in ["acme", "bazaar"] {
+        for bill in bills {
+            let named = order_of(of, bill);
+            assert!(named.bytes().all(|b| b.is_ascii_alphanumeric()), "{named}");
+            assert_eq!(named, order_of(of, bill));
+            assert!(seen.insert(named), "{bill}");
+        }
     }
     let longest = PaymentRequest {
         reference: reference("a-345678901234567890123456789012345"),
+        order_id: order_of("acme", "a-345678901234567890123456789012345"),
         ..link_request()
     };
-    let name = payload(&call(g.start(&longest, &[lost()])))["orderid"].clone();
+    let name = payload(&call(links().start(&longest, &[lost()])))["orderid"].clone();
     assert!(name.as_str().unwrap().len() <= 35, "{name}");
 }
 
@@ -989,9 +1083,9 @@ fn a_bill_is_named_in_letters_and_digits() {
 fn an_order_is_made_and_our_page_posts_its_form() {
     let g = links();
     let start = |answer: Answer| play(&[answer], |a| g.start(&link_request(), a));
-    let (calls, started) = start(said(200, &order(REFERENCE, &same())));
+    let (calls, started) = start(said(200, &order(ORDER, &same())));
     assert_eq!(labels(&calls), ["create_order"]);
-    assert_eq!(started, Ok(answers(REFERENCE)));
+    assert_eq!(started, Ok(answers(ORDER)));
     assert_eq!(
         g.pay_form(&link_request(), &started.unwrap()),
         Some(PayForm {
@@ -1012,7 +1106,7 @@ fn an_order_is_made_and_our_page_posts_its_form() {
     ] {
         let odd = Started {
             extra,
-            ..answers(REFERENCE)
+            ..answers(ORDER)
         };
         assert_eq!(g.pay_form(&link_request(), &odd), None);
     }
@@ -1066,7 +1160,7 @@ fn after_a_doubt_another_order_is_made_under_another_name() {
     let name_of = |call: &HttpCall| payload(call)["orderid"].as_str().unwrap().to_owned();
     let forged = token_of(
         &json!({"alg": "HS256"}),
-        order(REFERENCE, &same()).to_string().as_bytes(),
+        order(ORDER, &same()).to_string().as_bytes(),
         "wrong",
     );
     for doubt in [
@@ -1074,26 +1168,26 @@ fn after_a_doubt_another_order_is_made_under_another_name() {
         plain(500, "<html>"),
         plain(504, ""),
         denied(500, "GNRLE0002", "Internal error"),
-        plain(200, &order(REFERENCE, &same()).to_string()),
+        plain(200, &order(ORDER, &same()).to_string()),
         plain(200, &forged),
         // We were here before, or the merchant's web shop was.
         denied(409, "ORDDE0001", "Duplicate orderid"),
         denied(422, "ORDIE0009", "The order already exists"),
         said(200, &order("ANOTHER", &same())),
-        said(200, &order(REFERENCE, &json!({"amount": "849.00"}))),
-        said(200, &order(REFERENCE, &json!({"mercid": "OTHER"}))),
-        said(200, &order(REFERENCE, &json!({"links": []}))),
+        said(200, &order(ORDER, &json!({"amount": "849.00"}))),
+        said(200, &order(ORDER, &json!({"mercid": "OTHER"}))),
+        said(200, &order(ORDER, &json!({"links": []}))),
         said(
             200,
             &order(
-                REFERENCE,
+                ORDER,
                 &json!({"links": [{"rel": "redirect", "href": "javascript:x", "parameters": {"rdata": "x"}}]}),
             ),
         ),
         said(
             200,
             &order(
-                REFERENCE,
+                ORDER,
                 &json!({"links": [{"rel": "redirect", "href": "https://x.example", "parameters": {}}]}),
             ),
         ),
@@ -1101,7 +1195,7 @@ fn after_a_doubt_another_order_is_made_under_another_name() {
     ] {
         let second = call(g.start(&link_request(), std::slice::from_ref(&doubt)));
         let name = name_of(&second);
-        assert_ne!(name, REFERENCE);
+        assert_ne!(name, ORDER);
         let made = said(200, &order(&name, &same()));
         let (calls, started) = start(&[doubt.clone(), made]);
         assert_eq!(labels(&calls), ["create_order", "create_order"]);
@@ -1121,7 +1215,7 @@ fn after_a_doubt_another_order_is_made_under_another_name() {
         ..link_request()
     };
     let names = [0, 1, 60].map(|seconds| name_of(&call(g.start(&later(seconds), &[]))));
-    assert!(names[0] != names[1] && names[1] != names[2] && !names.contains(&REFERENCE.to_owned()));
+    assert!(names[0] != names[1] && names[1] != names[2] && !names.contains(&ORDER.to_owned()));
 }
 
 #[test]
@@ -1244,7 +1338,7 @@ fn after_a_doubt_the_intent_is_looked_for() {
             said(200, &intent(INTENT)),
         ]);
         assert_eq!(labels(&calls), three);
-        assert_eq!(payload(&calls[2])["orderid"], REFERENCE);
+        assert_eq!(payload(&calls[2])["orderid"], ORDER);
         assert_eq!(started, Ok(shown_intent()));
 
         // It is there, but its intent is not shown again, or it has failed, or it is the web shop's: another name.
@@ -1253,13 +1347,13 @@ fn after_a_doubt_the_intent_is_looked_for() {
             with(&intent(INTENT), &json!({"auth_status": "0399"})),
             with(
                 &status("0300"),
-                &json!({"wa_txnid": null, "additional_info": {}}),
+                &json!({"additional_info": {"additional_info7": mark_of("bazaar", REFERENCE)}}),
             ),
         ] {
             let before = [doubt.clone(), said(200, &there)];
             let third = call(g.start(&intent_request(), &before));
             let name = payload(&third)["orderid"].clone();
-            assert_ne!(name, REFERENCE);
+            assert_ne!(name, ORDER);
             assert_eq!(payload(&third)["wa_txnid"], REFERENCE);
             let made = said(200, &with(&intent(INTENT), &json!({"orderid": name})));
             let (calls, started) = start(&[before[0].clone(), before[1].clone(), made]);
@@ -1301,7 +1395,7 @@ fn after_a_doubt_the_intent_is_looked_for() {
 #[test]
 fn asking_what_became_of_it() {
     let g = links();
-    let asked = lookup(PaymentMode::PaymentLink, Some(REFERENCE));
+    let asked = lookup(PaymentMode::PaymentLink, Some(ORDER));
     let ask = |answer: Answer| play(&[answer], |a| g.lookup(&asked, a)).1;
     for (code, wanted) in [
         ("0300", AttemptStatus::Captured),
@@ -1391,8 +1485,8 @@ fn asking_what_became_of_it() {
         key(PaymentMode::UpiIntent, Some("X7890"))["transactionid"],
         "X7890"
     );
-    assert_eq!(key(PaymentMode::UpiIntent, None)["orderid"], REFERENCE);
-    assert_eq!(key(PaymentMode::PaymentLink, None)["orderid"], REFERENCE);
+    assert_eq!(key(PaymentMode::UpiIntent, None)["orderid"], ORDER);
+    assert_eq!(key(PaymentMode::PaymentLink, None)["orderid"], ORDER);
     assert_eq!(key(PaymentMode::PaymentGateway, None)["orderid"], REFERENCE);
 }
 
@@ -1400,7 +1494,7 @@ fn asking_what_became_of_it() {
 #[test]
 fn an_answer_has_to_be_protected_as_agreed() {
     let g = open("payment_link", "jose");
-    let asked = lookup(PaymentMode::PaymentLink, Some(REFERENCE));
+    let asked = lookup(PaymentMode::PaymentLink, Some(ORDER));
     let (_, result) = play(&[said(200, &status("0300"))], |a| g.lookup(&asked, a));
     assert!(
         matches!(result, Err(CallError::Unavailable { .. })),
@@ -1424,12 +1518,7 @@ fn canceling() {
     };
     let (link, upi) = (PaymentMode::PaymentLink, PaymentMode::UpiIntent);
     let id = Some("X7890477676443");
-    for (mode, id) in [
-        (link, Some(REFERENCE)),
-        (link, None),
-        (upi, id),
-        (upi, None),
-    ] {
+    for (mode, id) in [(link, Some(ORDER)), (link, None), (upi, id), (upi, None)] {
         assert_eq!(
             cancel(mode, id, said(200, &status("0300"))),
             Ok(Canceled::AlreadyPaid)
@@ -1451,7 +1540,7 @@ fn canceling() {
     }
     let pending = || said(200, &status("0002"));
     assert!(matches!(
-        cancel(link, Some(REFERENCE), pending()),
+        cancel(link, Some(ORDER), pending()),
         Err(CallError::Rejected { code, .. }) if code == "payment_under_way"
     ));
     assert!(matches!(
@@ -1519,7 +1608,7 @@ fn a_refund_is_given_once() {
             (labels(&calls), result),
             (two[..1].to_vec(), Ok(refund_report()))
         );
-        let asked = lookup(PaymentMode::PaymentLink, Some(REFERENCE));
+        let asked = lookup(PaymentMode::PaymentLink, Some(ORDER));
         let (_, found) = play(&[said(200, &shown)], |a| g.lookup(&asked, a));
         assert_eq!(found.unwrap().refunds.len(), 2);
     }
@@ -1673,4 +1762,79 @@ fn half_a_character_does_not_cost_the_transaction() {
         panic!()
     };
     assert_eq!(found.reports.len(), 1);
+}
+
+/// No list of codes is documented: what is missing is known by the words.
+#[test]
+fn a_short_balance_at_billdesk_is_not_now() {
+    let g = links();
+    let refund = refund_of(PaymentMode::PaymentLink);
+    let give = |answers: &[Answer]| {
+        let paid = said(200, &status("0300"));
+        let all = [&[paid], answers].concat();
+        play(&all, |a| g.refund(&refund, a))
+    };
+    let short = |result: &Result<RefundReport, CallError>| {
+        let obstacle = Obstacle::InsufficientBalance;
+        assert!(
+            matches!(result, Err(CallError::NotNow { obstacle: o, .. }) if *o == obstacle),
+            "{result:?}"
+        );
+    };
+    let not_there = || denied(404, "RFDNF0001", "Refund not found");
+    for denial in [
+        denied(
+            422,
+            "RFDIE0021",
+            "Insufficient balance to process the refund",
+        ),
+        denied(409, "RFDIE0021", "Not enough funds available"),
+        denied(500, "RFDIE0021", "Merchant balance is too low"),
+        denied(422, "insufficient_funds", "Refund failed"),
+    ] {
+        let (calls, result) = give(&[denial.clone(), not_there()]);
+        assert_eq!(
+            labels(&calls),
+            ["retrieve_transaction", "create_refund", "retrieve_refund"]
+        );
+        short(&result);
+        short(&give(&[denial, lost()]).1);
+    }
+    // Not BillDesk's own words, and words that say nothing of money.
+    let page = plain(502, "<html>insufficient balance of workers</html>");
+    let (_, result) = give(&[page, not_there()]);
+    assert!(
+        matches!(result, Err(CallError::Unknown { .. })),
+        "{result:?}"
+    );
+    let (_, result) = give(&[
+        denied(422, "RFDIE0004", "The refund amount exceeds"),
+        not_there(),
+    ]);
+    assert!(
+        matches!(result, Err(CallError::Rejected { .. })),
+        "{result:?}"
+    );
+    // The same request twice a day: what became of the first is asked for, and if it is not there it is sent again later.
+    let repeated = denied(409, "GNDUE0001", "Duplicate traceid header");
+    let (_, result) = give(&[repeated, not_there()]);
+    assert!(
+        matches!(result, Err(CallError::Unavailable { .. })),
+        "{result:?}"
+    );
+
+    // After a clear no the shop does not wait a day until its request is taken again.
+    let traced = |not_now: Option<u32>| {
+        let paid = said(200, &status("0300"));
+        let request = RefundRequest {
+            not_now,
+            ..refund.clone()
+        };
+        let made = call(g.refund(&request, &[paid]));
+        assert_eq!(payload(&made)["merc_refund_ref_no"], refund.token);
+        header(&made, "BD-Traceid").to_owned()
+    };
+    assert_eq!(traced(None), traced(None));
+    assert_eq!(traced(Some(2)), traced(Some(2)));
+    assert!(traced(None) != traced(Some(2)) && traced(Some(2)) != traced(Some(3)));
 }

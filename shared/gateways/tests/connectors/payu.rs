@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use chatbill_domain::bill::Bill;
 use chatbill_domain::connector::{Gateway, Signal, Trust, signals};
-use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Step};
-use chatbill_domain::ids::ReferenceId;
+use chatbill_domain::http::{Answer, CallError, HttpCall, HttpReply, MAX_CALLS, Obstacle, Step};
+use chatbill_domain::ids::{ReferenceId, TenantId};
 use chatbill_domain::money::Paise;
 use chatbill_domain::payment::{
     AttemptStatus, Canceled, Closed, Found, LookupRequest, PaymentMode, PaymentReport,
     PaymentRequest, RefundReport, RefundRequest, RefundStatus, Speed, Started,
 };
+use chatbill_domain::proof::BillProofs;
 use chatbill_domain::signature::sha512_hex;
 use chatbill_domain::time::Millis;
 use chatbill_domain::webhook::{RawWebhook, Refused};
@@ -26,8 +27,31 @@ const KEY: &str = "gtKFFx";
 const SALT: &str = "saltDemo0001eCwWELxi";
 /// In the address that PayU was given.
 const TOKEN: &str = "token-of-the-address";
-/// What PayU calls the bill BM345A-12.
-const ORDER: &str = "3vf014z60mr5jc3va298";
+/// What PayU calls the bill BM345A-12 of acme.
+const ORDER: &str = "BM345A12SA29TPIC532XC8OB";
+
+/// What names the bill BM345A-12 on everything of it.
+fn udf1() -> String {
+    udf1_of("acme", "BM345A-12")
+}
+
+fn proofs_of(of: &str) -> BillProofs {
+    let secrets = vec!["0123456789abcdef".into()];
+    BillProofs::new(TenantId::parse(of).unwrap(), secrets)
+}
+
+fn udf1_of(of: &str, bill: &str) -> String {
+    let bill = reference(bill);
+    format!("{bill}:{}", proofs_of(of).named_mark(&bill).unwrap())
+}
+
+/// The invoice number of a tenant's bill.
+fn number_of(of: &str, bill: &str) -> String {
+    let mut document = tenant(&payment("payment_link"));
+    document.payment.proofs = proofs_of(of);
+    let g = chatbill_gateways::open(&document).unwrap();
+    g.order_id(&reference(bill)).into()
+}
 
 fn payment(mode: &str) -> Value {
     // Tokens are kept for the life of a process, so every gateway of a test is another client.
@@ -86,6 +110,17 @@ fn callback(document: &Value) -> RawWebhook {
 
 /// A payment's webhook as PayU signs it, with some fields changed before.
 fn signed(salt: &str, changes: &[(&str, &str)]) -> RawWebhook {
+    let fields = hashed(salt, changes);
+    let fields: Vec<(&str, &str)> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    form(encoded(&fields))
+}
+
+/// Its fields, and their hash.
+fn hashed(salt: &str, changes: &[(&str, &str)]) -> Vec<(String, String)> {
+    let udf1 = udf1();
     let mut fields = vec![
         ("mihpayid", "403993715530000001"),
         ("mode", "UPI"),
@@ -98,7 +133,7 @@ fn signed(salt: &str, changes: &[(&str, &str)]) -> RawWebhook {
         ("productinfo", "Acme Stores bill"),
         ("firstname", "Pallavi"),
         ("email", ""),
-        ("udf1", "BM345A-12"),
+        ("udf1", udf1.as_str()),
         ("error", "E000"),
     ];
     for (name, value) in changes {
@@ -130,7 +165,10 @@ fn signed(salt: &str, changes: &[(&str, &str)]) -> RawWebhook {
     );
     let hash = sha512_hex(message.as_bytes());
     fields.push(("hash", &hash));
-    form(encoded(&fields))
+    fields
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 pub(crate) fn probe() -> Probe {
@@ -189,7 +227,7 @@ fn link(changes: &Value) -> Answer {
     link["invoiceNumber"] = json!(ORDER);
     link["totalAmount"] = json!(850);
     link["expiryDate"] = json!("2026-11-22T06:00:00.000+0530");
-    link["udf"]["udf1"] = json!("BM345A-12");
+    link["udf"]["udf1"] = json!(udf1());
     for (name, value) in changes.as_object().unwrap() {
         link[name] = value.clone();
     }
@@ -391,7 +429,7 @@ fn faults_of_the_settings_point_into_the_document() {
         ("/payment/credentials/key", "invalid"),
         ("/payment/credentials/salts", "invalid"),
         ("/payment/credentials/client_secret", "missing"),
-        ("/payment/credentials/merchant_id", "control_character"),
+        ("/payment/credentials/merchant_id", "invalid"),
         ("/payment/credentials/salt", "unknown_field"),
     ] {
         assert!(
@@ -405,18 +443,52 @@ fn faults_of_the_settings_point_into_the_document() {
 }
 
 #[test]
-fn an_order_is_spelled_in_letters_and_digits() {
-    let g = gateway();
-    let spelled = |text: &str| g.order_id(&reference(text)).as_str().to_owned();
-    assert_eq!(spelled("BM345A12"), "BM345A12");
-    assert_eq!(spelled(&"7".repeat(25)), "7".repeat(25));
-    assert_eq!(spelled("BM345A-12"), ORDER);
-    for other in ["BM345A-1", "BM345A.12", "BM345A_12", &"7".repeat(26)] {
-        let id = spelled(other);
-        assert!(id.len() == 20 && id.bytes().all(|b| b.is_ascii_alphanumeric()));
-        assert_ne!(id, ORDER);
-        assert_eq!(id, spelled(other));
+fn an_invoice_number_names_tenant_and_bill() {
+    assert_eq!(number_of("acme", "BM345A-12"), ORDER);
+    let mut seen = std::collections::BTreeSet::new();
+    for of in ["acme", "bazaar"] {
+        for bill in [
+            "1001",
+            "BM345A12",
+            "BM345A-12",
+            "BM345A.12",
+            &"7".repeat(35),
+        ] {
+            let id = number_of(of, bill);
+            assert!(id.len() <= 25 && id.bytes().all(|b| b.is_ascii_alphanumeric()));
+            assert_eq!(id, number_of(of, bill));
+            assert!(seen.insert(id));
+        }
     }
+}
+
+/// Two merchants on one account, both with a bill BM345A-12.
+#[test]
+fn a_link_of_another_tenant_is_never_taken_up() {
+    let again = PaymentRequest {
+        maybe_exists: true,
+        ..request()
+    };
+    for foreign in [
+        udf1_of("bazaar", "BM345A-12"),
+        udf1_of("acme", "BM345A-13"),
+        "BM345A-12".to_owned(),
+        "BM345A-12:acme.aaaaaaaaaaaaaaaa".to_owned(),
+    ] {
+        let other = || link(&json!({"udf": {"udf1": foreign}}));
+        let g = gateway();
+        let (_, result) = play(&[token(), other()], |a| g.start(&again, a));
+        rejected(&result, "link_other_reference");
+        let g = gateway();
+        let taken = vendor(200, "reply_link_taken");
+        let (_, result) = play(&[token(), taken, other()], |a| g.start(&request(), a));
+        rejected(&result, "link_other_reference");
+        // Nor is it asked about where nothing is recorded.
+        rejected(&ask(&[other()], None), "link_other_reference");
+    }
+    // One that was recorded stays ours, whatever became of the secrets since.
+    let old = link(&json!({"udf": {"udf1": "BM345A-12:acme.aaaaaaaaaaaaaaaa"}}));
+    assert!(ask(&[old, payments(&[])], Some(ORDER)).is_ok());
 }
 
 #[test]
@@ -484,7 +556,7 @@ fn udf1_names_the_bill_and_the_merchants_own_moves() {
     let (_, body) = body_of(&request);
     assert_eq!(
         body["udf"],
-        json!({"udf1": "BM345A-12", "udf2": "till 3", "udf3": "", "udf4": "₹", "udf5": "shop/7"})
+        json!({"udf1": udf1(), "udf2": "till 3", "udf3": "", "udf4": "₹", "udf5": "shop/7"})
     );
     assert_eq!(
         body["customer"],
@@ -1024,7 +1096,6 @@ fn asking_for_a_refund() {
         (json!(1), json!(777)),
         (json!("1"), json!(123)),
         (json!(1), json!("R102")),
-        (json!(0), json!("225")),
         (json!(0), json!(226)),
         (json!(0), json!(126)),
         (json!(0), json!(127)),
@@ -1061,6 +1132,41 @@ fn asking_for_a_refund() {
 }
 
 #[test]
+fn a_short_balance_at_payu_is_not_now() {
+    let g = gateway();
+    let ask = |answers: &[Answer]| play(answers, |a| g.refund(&of_sample(), a));
+    let short = |result: &Result<RefundReport, CallError>| {
+        let obstacle = Obstacle::InsufficientBalance;
+        assert!(
+            matches!(result, Err(CallError::NotNow { obstacle: o, .. }) if *o == obstacle),
+            "{result:?}"
+        );
+    };
+    // A code that says that nothing was begun, with words that say why.
+    let clear =
+        json!({"status": 0, "error_code": 105, "msg": "Insufficient balance in your account"});
+    short(&ask(&[reply(200, &clear)]).1);
+    // PayU may have kept the others: it is looked first, and then asked for again under the same token.
+    for (code, msg) in [
+        (
+            json!(225),
+            "Overdraft has occurred. Kindly recheck the status tomorrow",
+        ),
+        (json!("225"), "FAILURE"),
+        (json!(777), "Refund failed: not enough funds"),
+        (Value::Null, "Merchant account balance is too low"),
+    ] {
+        let answer = reply(200, &json!({"status": 0, "error_code": code, "msg": msg}));
+        assert_eq!(
+            ask(&[answer.clone(), ours(&json!({"status": "od_hit"}))]),
+            (vec!["refund", "refunds"], Ok(back(RefundStatus::Pending)))
+        );
+        short(&ask(&[answer.clone(), vendor(200, "reply_refunds_none")]).1);
+        unknown(&ask(&[answer, lost()]).1);
+    }
+}
+
+#[test]
 fn a_refund_is_never_asked_for_twice_blindly() {
     let g = gateway();
     let ask = |answers: &[Answer]| play(answers, |a| g.refund(&of_sample(), a));
@@ -1085,6 +1191,7 @@ fn a_refund_is_never_asked_for_twice_blindly() {
             &json!({"status": 0, "error_code": "R102", "msg": "no"}),
         ),
         reply(200, &json!({})),
+        reply(200, &json!({"status": 0, "msg": "Something went wrong"})),
         lost(),
         reply(500, &json!({})),
         reply(200, &json!("x")),
@@ -1468,11 +1575,23 @@ fn a_payment_is_a_reason_to_ask() {
         read_hook(g.as_ref(), signed(SALT, &[("udf1", ""), ("txnid", ORDER)])),
         [hint(report.clone(), ORDER)]
     );
-    // Inside WhatsApp udf1 is the merchant's own.
+    // Inside WhatsApp udf1 is the merchant's own; a link's mark is one all the same, also after the mode has changed.
     let native = open(&payment("payment_gateway"));
+    for own in ["", "till-7", "a:b"] {
+        assert_eq!(
+            read_hook(native.as_ref(), signed(SALT, &[("udf1", own)])),
+            [hint(report.clone(), "80203")]
+        );
+    }
     assert_eq!(
         read_hook(native.as_ref(), signed(SALT, &[])),
-        [hint(report.clone(), "80203")]
+        [hint(report.clone(), "BM345A-12")]
+    );
+    // Somebody wrote our number and nothing else: it is worth a question about our own link.
+    let number = [("udf1", "BM345A-12")];
+    assert_eq!(
+        read_hook(g.as_ref(), signed(SALT, &number)),
+        [hint(report.clone(), "BM345A-12")]
     );
     for (changes, status, error) in [
         (
@@ -1508,6 +1627,28 @@ fn a_payment_is_a_reason_to_ask() {
             AttemptStatus::Failed,
             None,
         ),
+        (
+            vec![("unmappedstatus", "in progress")],
+            AttemptStatus::Pending,
+            None,
+        ),
+        // Over, also when it was authorised before.
+        (vec![("status", "cancelled")], AttemptStatus::Failed, None),
+        (
+            vec![("status", "pending"), ("unmappedstatus", "dropped")],
+            AttemptStatus::Failed,
+            None,
+        ),
+        (
+            vec![("status", "failure"), ("unmappedstatus", "userCancelled")],
+            AttemptStatus::Failed,
+            None,
+        ),
+        (
+            vec![("unmappedstatus", "autoRefund")],
+            AttemptStatus::Failed,
+            None,
+        ),
     ] {
         let expected = PaymentReport {
             paid_in_full: None,
@@ -1522,11 +1663,6 @@ fn a_payment_is_a_reason_to_ask() {
             [hint(expected, "BM345A-12")]
         );
     }
-    let nameless = signed(SALT, &[("udf1", "no bill"), ("txnid", "also none")]);
-    assert!(matches!(
-        read_hook(g.as_ref(), nameless).as_slice(),
-        [Signal::Ignored(_)]
-    ));
     for broken in [("amount", "850.001"), ("mihpayid", "x"), ("status", "")] {
         let verified = g.verify(signed(SALT, &[broken])).unwrap();
         assert!(g.read(&verified).is_err(), "{broken:?}");
@@ -1567,9 +1703,92 @@ fn a_refund_callback_needs_the_token_of_its_address() {
     assert_eq!(named, ["/payment/credentials/callback_token"]);
 }
 
+/// PayU tells every address of an account of every payment: of other tenants' bills of the same number, and of a web shop's orders.
+#[test]
+fn a_payment_of_somebody_else_is_counted_and_no_more() {
+    let g = gateway();
+    let theirs = udf1_of("bazaar", "BM345A-12");
+    let their_number = number_of("bazaar", "BM345A-12");
+    for changes in [
+        vec![("udf1", theirs.as_str())],
+        vec![("udf1", theirs.as_str()), ("txnid", ORDER)],
+        vec![("udf1", ""), ("txnid", their_number.as_str())],
+        vec![("udf1", ""), ("txnid", "BM345A-12")],
+        vec![("udf1", "no bill"), ("txnid", "also none")],
+    ] {
+        let heard = read_hook(g.as_ref(), signed(SALT, &changes));
+        assert!(
+            matches!(heard.as_slice(), [Signal::Foreign(_)]),
+            "{changes:?}: {heard:?}"
+        );
+    }
+}
+
+// Field report B15.
+#[test]
+fn a_payment_is_read_from_json_as_from_a_form() {
+    let g = gateway();
+    let fields = hashed(SALT, &[("firstname", "P\u{e4}lla/vi \"P\"")]);
+    let document: Value = fields.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
+    let expected = read_hook(g.as_ref(), signed(SALT, &[]));
+    assert_eq!(read_hook(g.as_ref(), callback(&document)), expected);
+    // The hash is all it needs. A number counts as it is written; null is nothing; escapes are not part of a text.
+    let mut odd = callback(&document);
+    odd.query.clear();
+    odd.body = document
+        .to_string()
+        .replace("\"850.00\"", "850.00")
+        .replace("\"email\":\"\"", "\"email\":null")
+        .replace("P\u{e4}lla/vi", "P\\u00e4lla\\/vi")
+        .into_bytes();
+    assert_eq!(read_hook(g.as_ref(), odd), expected);
+    // Another amount, another account, another bill, a wrong hash.
+    for (name, value) in [
+        ("amount", json!("850.0")),
+        ("amount", json!(850)),
+        ("key", json!("other")),
+        ("udf1", json!("BM345A-13")),
+        ("hash", json!("00")),
+        ("hash", json!("")),
+    ] {
+        let mut wrong = document.clone();
+        wrong[name] = value;
+        assert!(
+            matches!(g.verify(callback(&wrong)), Err(Refused::Mismatch)),
+            "{name}"
+        );
+    }
+    let mut twice = callback(&document);
+    twice.body.pop();
+    twice.body.extend(b",\"amount\":\"850.00\"}");
+    assert!(matches!(g.verify(twice), Err(Refused::Mismatch)));
+    // Without a hash it is nobody's word, and cut off it is nothing.
+    let mut unsigned = document.clone();
+    unsigned.as_object_mut().unwrap().remove("hash");
+    let heard = read_hook(g.as_ref(), callback(&unsigned));
+    assert!(
+        matches!(heard.as_slice(), [Signal::Ignored(_)]),
+        "{heard:?}"
+    );
+    let mut cut = callback(&document);
+    cut.body.pop();
+    assert!(g.verify(cut).is_err());
+}
+
+/// "Payment Links", webhooks: the hash of a link's payment is made with the client secret; older pages have the salt.
+#[test]
+fn a_link_hashed_with_the_client_secret_is_a_hint() {
+    let g = gateway();
+    let heard = read_hook(g.as_ref(), signed("s3cret", &[]));
+    assert_eq!(heard, read_hook(g.as_ref(), signed(SALT, &[])));
+    assert!(heard.iter().all(is_hint));
+    assert!(g.verify(signed("another", &[])).is_err());
+}
+
 #[test]
 fn a_refund_callback_is_never_more_than_a_hint() {
-    let mut tenant = payment("payment_link");
+    // Its number is that of a payment inside WhatsApp.
+    let mut tenant = payment("payment_gateway");
     tenant["credentials"]["key"] = json!("lF76TH");
     let g = open(&tenant);
     let document = fixture("payu/hook_refund_success.json");
@@ -1605,7 +1824,19 @@ fn a_refund_callback_is_never_more_than_a_hint() {
     nameless["merchantTxnId"] = Value::Null;
     assert!(matches!(
         read_hook(g.as_ref(), callback(&nameless)).as_slice(),
-        [Signal::Ignored(_)]
+        [Signal::Foreign(_)]
+    ));
+    // Of links, one that has our own name of it; a web shop's number is nobody's here.
+    let mut links = payment("payment_link");
+    links["credentials"]["key"] = json!("lF76TH");
+    let links = open(&links);
+    let heard = read_hook(links.as_ref(), callback(&document));
+    assert!(matches!(heard.as_slice(), [Signal::Foreign(_)]));
+    let mut of_link = document.clone();
+    of_link["merchantTxnId"] = json!(ORDER);
+    assert!(matches!(
+        read_hook(links.as_ref(), callback(&of_link)).as_slice(),
+        [Signal::Refund { reference, trust: Trust::Hint, .. }] if reference.as_str() == ORDER
     ));
     let mut broken = document;
     broken["amt"] = json!("a lot");
@@ -1623,7 +1854,7 @@ fn a_refund_callback_is_never_more_than_a_hint() {
     assert!(matches!(g.verify(cut), Err(Refused::Mismatch)));
 
     // The failure, with blanks around a number.
-    let mut tenant = payment("payment_link");
+    let mut tenant = payment("payment_gateway");
     tenant["credentials"]["key"] = json!("IahMJL");
     let g = open(&tenant);
     let failed =
@@ -1726,7 +1957,7 @@ fn half_a_character_does_not_cost_the_refund() {
     let (before, after) = document.split_once('{').unwrap();
     let mut raw = callback(&json!({}));
     raw.body = format!(r#"{before}{{"note":"\uDF89 \uD83C",{after}"#).into_bytes();
-    let g = gateway();
+    let g = open(&payment("payment_gateway"));
     let verified = g.verify(raw).unwrap();
     let heard = g.read(&verified).unwrap();
     assert!(

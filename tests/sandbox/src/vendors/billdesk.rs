@@ -74,6 +74,12 @@ struct Account {
     /// Set in the portal. Intents are reported to their `ru` as well.
     #[serde(default)]
     webhook_url: Option<String>,
+    /// Further addresses that hear of everything, of merchants who share the account.
+    #[serde(default)]
+    more_webhook_urls: Vec<String>,
+    /// What the merchant can give back, in paise; without end if left out.
+    #[serde(default)]
+    balance: Option<i64>,
     #[serde(default)]
     webhook_form: WebhookForm,
     /// The only payee of intents; any if left out.
@@ -497,10 +503,10 @@ impl Vendor for BillDesk {
 
 /// Whether an order is the one a test names: by its number, or by the merchant's words on it.
 fn is_about(orderid: &str, info: &Value, reference: &str) -> bool {
-    let noted = info
-        .as_object()
-        .is_some_and(|info| info.values().any(|value| value == reference));
-    orderid == reference || noted
+    let mut noted = info.as_object().into_iter().flat_map(Map::values);
+    // A merchant's note begins with its number, and may go on behind a colon.
+    let says = |note: &str| note.split(':').next() == Some(reference);
+    orderid == reference || noted.any(|note| note.as_str().is_some_and(says))
 }
 
 fn draft(
@@ -846,6 +852,13 @@ impl BillDesk {
                 "The refund amount exceeds the transaction amount",
             ));
         }
+        // How this is refused is not printed anywhere.
+        if account.balance.is_some_and(|balance| amount > balance) {
+            return Err(no(
+                "RFDIE0007",
+                "Insufficient balance to process the refund",
+            ));
+        }
         let day = |seconds: i64| seconds.saturating_add(INDIA).div_euclid(86_400);
         let now = desk.now();
         let age = day(now).saturating_sub(day(transaction.made_at));
@@ -995,6 +1008,7 @@ impl BillDesk {
                 ),
             };
             let mut urls: Vec<String> = account.webhook_url.clone().into_iter().collect();
+            urls.extend(account.more_webhook_urls.clone());
             if !transaction.ru.is_empty() && !urls.contains(&transaction.ru) {
                 urls.push(transaction.ru.clone());
             }

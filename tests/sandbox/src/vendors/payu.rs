@@ -88,6 +88,25 @@ enum LinkTxnid {
     Invoice,
 }
 
+/// How payments are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum WebhookBody {
+    #[default]
+    Form,
+    /// The same fields and hash, where the account is set so.
+    Json,
+}
+
+/// Which secret is in the hash of a link's payment; the documents say both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+enum LinkHash {
+    #[default]
+    Salt,
+    ClientSecret,
+}
+
 /// An account, as `POST /_control/accounts` gives it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +121,16 @@ struct Account {
     merchant_id: String,
     #[serde(default)]
     webhook_url: Option<String>,
+    /// Further addresses that hear of everything, of merchants who share the account.
+    #[serde(default)]
+    more_webhook_urls: Vec<String>,
+    #[serde(default)]
+    webhook_body: WebhookBody,
+    #[serde(default)]
+    link_hash: LinkHash,
+    /// What the account can give back, in paise; without end if left out.
+    #[serde(default)]
+    balance: Option<i64>,
     /// Which events its webhook is subscribed to; all if left out.
     #[serde(default)]
     events: Option<Vec<String>>,
@@ -169,10 +198,10 @@ impl Link {
         }
     }
 
-    /// What a test calls the order.
+    /// What a test calls the order: what the merchant wrote first into `udf1`.
     fn reference(&self) -> &str {
-        match self.udf.first() {
-            Some(udf1) if !udf1.is_empty() => udf1,
+        match self.udf.first().and_then(|udf1| udf1.split(':').next()) {
+            Some(named) if !named.is_empty() => named,
             _ => &self.invoice,
         }
     }
@@ -184,6 +213,7 @@ struct Payment {
     mihpayid: String,
     txnid: String,
     reference: String,
+    of_link: bool,
     amount: i64,
     refunded: i64,
     status: &'static str,
@@ -548,6 +578,7 @@ impl Vendor for Payu {
                     mihpayid: payment_id.clone(),
                     txnid: order_id.clone(),
                     reference: order_id.clone(),
+                    of_link: false,
                     amount: *amount,
                     refunded: 0,
                     status: if *is_paid { "success" } else { "failure" },
@@ -1080,6 +1111,9 @@ impl Payu {
         let Some(amount) = paise(amount).filter(|amount| (1..=left).contains(amount)) else {
             return refuse(105);
         };
+        if account.balance.is_some_and(|balance| amount > balance) {
+            return refuse(225);
+        }
         let now = desk.now();
         let too_soon = |refund: &&Refund| {
             refund.mihpayid == id
@@ -1269,6 +1303,7 @@ impl Payu {
                 link.invoice.clone()
             },
             reference: link.reference().to_owned(),
+            of_link: true,
             amount,
             refunded: 0,
             status,
@@ -1310,7 +1345,7 @@ impl Payu {
     }
 
     /// "Webhook Events and Sample Payloads", in the sample's sequence.
-    fn payment_form(&self, account: &Account, payment: &Payment) -> Vec<u8> {
+    fn payment_body(account: &Account, payment: &Payment) -> (&'static str, Vec<u8>) {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut put = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
         put("mihpayid", &payment.mihpayid);
@@ -1348,7 +1383,24 @@ impl Payu {
         if let Some(charges) = &account.charges {
             put("additionalCharges", charges);
         }
-        sealed(account, pairs, None)
+        let secret = match account.link_hash {
+            LinkHash::ClientSecret if payment.of_link => &account.client_secret,
+            LinkHash::ClientSecret | LinkHash::Salt => &account.salt,
+        };
+        let hash = response_hash(secret, &pairs);
+        pairs.push(("hash".to_owned(), hash));
+        match account.webhook_body {
+            WebhookBody::Form => (FORM_TYPE, encode(&pairs)),
+            WebhookBody::Json => {
+                let fields: Map<String, Value> = pairs
+                    .into_iter()
+                    .map(|(name, value)| (name, value.into()))
+                    .collect();
+                // As PHP writes it.
+                let text = Value::Object(fields).to_string().replace('/', "\\/");
+                ("application/json", text.into_bytes())
+            }
+        }
     }
 
     fn tell_payment(&self, id: &str, desk: &mut Desk) {
@@ -1363,11 +1415,11 @@ impl Payu {
             "failure" => "payment_failure",
             _ => "payment_pending",
         };
-        let body = self.payment_form(account, payment);
+        let (kind, body) = Self::payment_body(account, payment);
         self.emit(
             &payment.account,
             event,
-            FORM_TYPE,
+            kind,
             body,
             &payment.reference,
             desk,
@@ -1390,7 +1442,8 @@ impl Payu {
             .events
             .as_ref()
             .is_none_or(|events| events.iter().any(|wanted| wanted == event));
-        if let (true, Some(url)) = (wanted, &account.webhook_url) {
+        let urls = account.webhook_url.iter().chain(&account.more_webhook_urls);
+        for url in urls.filter(|_| wanted) {
             desk.send(HookDraft {
                 vendor: "payu",
                 account: account.key.clone(),
@@ -1398,7 +1451,7 @@ impl Payu {
                 reference_id: Some(reference.to_owned()),
                 url: url.clone(),
                 headers: vec![("Content-Type".to_owned(), kind.to_owned())],
-                body,
+                body: body.clone(),
             });
         }
     }

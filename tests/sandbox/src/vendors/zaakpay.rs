@@ -91,6 +91,12 @@ struct Account {
     secret_key: String,
     #[serde(default)]
     webhook_url: Option<String>,
+    /// Further addresses that hear of everything, of merchants who share the identifier.
+    #[serde(default)]
+    more_webhook_urls: Vec<String>,
+    /// What is not settled yet and can be given back, in paise; without end if left out.
+    #[serde(default)]
+    balance: Option<i64>,
     #[serde(default)]
     webhook_body: HookBody,
     #[serde(default)]
@@ -1020,6 +1026,9 @@ impl Zaakpay {
         if amount > left {
             return Err("201");
         }
+        if account.balance.is_some_and(|balance| amount > balance) {
+            return Err("843");
+        }
         let status = match account.refunds {
             RefundsEnd::Processed => "processed",
             RefundsEnd::Pending | RefundsEnd::Scheduled => "pending",
@@ -1065,8 +1074,15 @@ fn post(
 ) {
     // The vendor's serialiser escapes slashes; they stand in texts only.
     let text = data.to_string().replace('/', "\\/");
-    if let Some(draft) = draft(account, event, &text, Some(order_id), is_real_time, None) {
-        desk.send(draft);
+    let urls = account.webhook_url.iter().chain(&account.more_webhook_urls);
+    for url in urls {
+        let told = Account {
+            webhook_url: Some(url.clone()),
+            ..account.clone()
+        };
+        if let Some(draft) = draft(&told, event, &text, Some(order_id), is_real_time, None) {
+            desk.send(draft);
+        }
     }
 }
 
