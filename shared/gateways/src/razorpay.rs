@@ -1540,9 +1540,14 @@ fn explained(
             None => report,
         };
     };
+    // A fee that makes up the difference to the paisa is on top, also where nobody says who bears it.
+    let exact = paise(payment, "fee")
+        .filter(|fee| report.amount.checked_sub(*fee) == Some(asked.amount))
+        .filter(|fee| *fee > Paise::ZERO);
+    let fee = fee.or(exact);
     let has_offer = used_offer(payment) || order.is_some_and(used_offer);
     let is_all = if report.amount > asked.amount {
-        asked.is_covered || without_fee.is_some_and(|rest| rest <= asked.amount)
+        asked.is_covered || exact.is_some() || without_fee.is_some_and(|rest| rest <= asked.amount)
     } else {
         has_offer
     };

@@ -297,7 +297,7 @@ fn an_authorisation_that_led_to_nothing_hides_no_way_to_pay() {
 fn a_fee_or_an_offer_stands_beside_what_was_paid() {
     let paid = |amount: i64, fee: Option<i64>| {
         let Event::Payment(report) = payment(ID, AttemptStatus::Captured, amount) else {
-            unreachable!()
+            panic!("no payment")
         };
         let total = Paise::new(TOTAL).unwrap();
         let fee = fee.map(|fee| Paise::new(fee).unwrap());

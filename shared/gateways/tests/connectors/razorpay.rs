@@ -1485,6 +1485,11 @@ fn a_paid_link_says_that_another_sum_pays_all_of_it() {
         (&covered, &fee, (86_003, Some(85_000), Some(1_003))),
         (&same(), &fee, (86_003, Some(85_000), Some(1_003))),
         (&covered, &plain(86_003), (86_003, Some(85_000), None)),
+        (
+            &same(),
+            &json!({"amount": 86_003, "fee": 1_003}),
+            (86_003, Some(85_000), Some(1_003)),
+        ),
         (&same(), &offer, (80_000, Some(85_000), None)),
         (
             &json!({"amount_paid": 80_000}),
