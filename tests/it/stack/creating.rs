@@ -34,6 +34,45 @@ fn the_same_bill_is_the_same_order_and_another_bill_is_a_conflict() {
 }
 
 #[test]
+fn a_bill_typed_in_another_spelling_is_the_same_bill() {
+    let shop = Shop::open();
+    let mut bill = shop.bill();
+    bill["body"] = json!("Thank you\nVisit again");
+    let first = shop.post(&bill).json(201);
+    let national = shop.phone.strip_prefix("91").unwrap();
+    let (left, right) = national.split_at(5);
+    for phone in [
+        format!("+{national}"),
+        format!("0{left} {right}"),
+        format!("(+91) {left}-{right}"),
+    ] {
+        let mut typed = bill.clone();
+        typed["customer"]["phone"] = json!(phone);
+        typed["items"][0]["name"] = json!("Basmati\t5 kg\r\n");
+        typed["body"] = json!("Thank you\r\nVisit again");
+        let again = shop.post(&typed).json(200);
+        assert_eq!(again["receipt_url"], first["receipt_url"], "{phone}");
+    }
+    let mut landline = shop.bill();
+    landline["customer"]["phone"] = json!("022 2345 6789");
+    landline["footer"] = json!("a\u{0}b");
+    let problem = shop.post(&landline).problem(400);
+    let faults: Vec<(&Value, &Value)> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| (&fault["pointer"], &fault["code"]))
+        .collect();
+    assert_eq!(
+        faults,
+        [
+            (&json!("/customer/phone"), &json!("invalid")),
+            (&json!("/footer"), &json!("control_character"))
+        ]
+    );
+}
+
+#[test]
 fn an_idempotency_key_stands_for_the_reference_that_a_bill_does_not_have() {
     let shop = Shop::open();
     let mut bill = shop.bill();

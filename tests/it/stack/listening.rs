@@ -39,7 +39,7 @@ fn a_customer_who_wrote_gets_the_interactive_message_and_others_the_template() {
 fn who_wrote_stop_gets_nothing_more_and_others_do() {
     each(&WHATSAPP, |way| {
         let outlet = way.open_to_customers(|_| ());
-        outlet.says(" Stop. ");
+        outlet.says(" Please stop! 🙏 ");
         let other = phone();
         outlet.hears(&other, "Please do not stop");
         let (reference, order) = outlet.sell_until("the bill to be skipped", |order| {
