@@ -16,6 +16,7 @@ use crate::chain::Chain;
 /// Tests on the deployed stack.
 const STACK: &str = "tests/it/stack/hostile.rs";
 const WEBHOOK: &str = "functions/pg-webhook/src/handler/tests.rs";
+const REFUND: &str = "functions/refund/src/handler/tests.rs";
 const HISTORY: &str = "shared/domain/tests/order_properties.rs";
 const RAZORPAY: &str = "shared/gateways/tests/connectors/razorpay.rs";
 const RECONCILE: &str = "functions/reconcile/src/handler/tests.rs";
@@ -25,6 +26,7 @@ type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
 const CASES: [Case; 31] = [
 const CASES: [Case; 30] = [
+const CASES: [Case; 28] = [
     (
         "a webhook with one space more",
         &[
@@ -283,6 +285,12 @@ const CASES: [Case; 30] = [
             (
                 RAZORPAY,
                 "a_payment_that_another_tenants_note_names_is_foreign",
+        "a refund without a name, sent twice",
+        &[
+            (REFUND, "a_part_without_a_name_is_refused"),
+            (
+                REFUND,
+                "a_whole_refund_without_a_name_is_one_however_it_is_put",
             ),
         ],
     ),
@@ -317,6 +325,15 @@ const CASES: [Case; 30] = [
             (
                 "shared/domain/src/bill.rs",
                 "texts_from_windows_are_the_same_bill",
+        "a balance that does not cover the refund until it is topped up",
+        &[
+            (
+                STACK,
+                "a_refund_short_of_balance_goes_on_once_it_is_topped_up",
+            ),
+            (
+                REFUND,
+                "a_refund_short_of_balance_is_pending_with_its_reason",
             ),
         ],
     ),

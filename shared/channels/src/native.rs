@@ -186,6 +186,27 @@ pub(crate) fn ours(
             .into_iter()
             .find(|refund| refund.id == request.gateway_refund_id));
     }
+    if request.first {
+        return Ok(None);
+    }
+    // Of the same amount and payment one is as good as another: those that turned up under no name since then belong to ours whose
+    // answers are out, in their sequence. A dashboard's of the same amount cannot be told from them; then ours counts as made, which
+    // pays nothing twice.
+    let mut unnamed: Vec<&RefundReport> = listed
+        .iter()
+        .filter(|refund| {
+            refund.status != RefundStatus::Failed
+                && refund.amount == request.amount
+                && refund
+                    .id
+                    .as_ref()
+                    .is_some_and(|id| request.unnamed.contains(id))
+        })
+        .collect();
+    unnamed.sort_by_key(|refund| refund.at);
+    if let Some(ours) = unnamed.get(request.ahead) {
+        return Ok(Some((*ours).clone()));
+    }
     let is_listed = |id: &String| listed.iter().any(|r| r.id.as_ref() == Some(id));
     let all_listed = request.others.iter().all(is_listed);
     let (others, left): (Vec<RefundReport>, Vec<RefundReport>) = listed

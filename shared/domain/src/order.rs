@@ -15,7 +15,7 @@ use crate::ids::{OrderKey, ReferenceId};
 use crate::message::{Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure};
 use crate::money::Paise;
 use crate::payment::{
-    AttemptStatus, Closed, Parts, PaymentMode, PaymentReport, RefundReport, Started,
+    AttemptStatus, Closed, Parts, PaymentMode, PaymentReport, RefundReport, RefundStatus, Started,
 };
 use crate::refund::{self, Ask, Refund, RefundState, Refunds};
 use crate::tenant::LatePayment;
@@ -924,14 +924,13 @@ impl Order {
                     RefundOutcome::Later => RefundState::Waiting,
                     RefundOutcome::Unknown => RefundState::Unknown,
                 };
-                let refused = *outcome == RefundOutcome::Refused;
                 if *outcome == RefundOutcome::Dismissed {
                     self.refunds.dismiss(id, error, at);
                 } else {
                     self.refunds
                         .ended(id, state, error, obstacle.as_deref(), at);
                 }
-                if refused {
+                if state == RefundState::Failed {
                     self.not_sent_back(id, at);
                 }
             }
@@ -1076,12 +1075,21 @@ impl Order {
         if back {
             self.settle(&report.payment_id, false, at);
         }
+        if report.status == RefundStatus::Failed {
+            self.not_sent_back(&send_back_id(&report.payment_id), at);
+        }
     }
 
     /// What the terms wanted to send back stays: now a person has to look.
     fn not_sent_back(&mut self, refund_id: &str, at: Millis) {
         let payment_id = refund_id.strip_prefix(SEND_BACK_PREFIX);
-        let stray = payment_id.and_then(|id| self.strays.get(id).map(|s| (id.to_owned(), s.hold)));
+        let stays = self
+            .refunds
+            .find(refund_id)
+            .map_or(self.refunds.voided(refund_id).is_some(), |r| !r.counts());
+        let stray = payment_id
+            .filter(|_| stays)
+            .and_then(|id| self.strays.get(id).map(|s| (id.to_owned(), s.hold)));
         if let Some((id, hold)) = stray {
             self.hold(hold, &id, at);
         }

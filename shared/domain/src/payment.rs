@@ -361,6 +361,13 @@ pub struct RefundRequest {
     pub before: Paise,
     /// The gateway's ids of this payment's other refunds: none of them is this one.
     pub others: Vec<String>,
+    /// Those of `others` that the gateway has told of since this one was asked for, of the same amount and under no name of ours. Each of
+    /// them may be this one, or another of ours whose answer is out, too.
+    pub unnamed: Vec<String>,
+    /// How many refunds of the same amount of the same payment were asked for before this one and have their answers out.
+    pub ahead: usize,
+    /// It was never asked for before, so nothing that the gateway lists can be it.
+    pub first: bool,
     /// When the same amount of this payment was last refunded.
     pub same_amount_at: Option<Millis>,
     /// How fast.

@@ -131,6 +131,8 @@ pub struct Refund {
     pub number: Option<u32>,
     /// What the merchant has to put right at the gateway before it takes it.
     pub obstacle: Option<String>,
+    /// The gateway's id was concluded from the amount alone, because the gateway repeats no name.
+    guessed: bool,
 }
 
 impl Refund {
@@ -255,6 +257,7 @@ impl Refunds {
             error: None,
             number: None,
             obstacle: None,
+            guessed: false,
         });
     }
 
@@ -313,6 +316,7 @@ impl Refunds {
         token: impl Fn(&str) -> String,
         at: Millis,
     ) -> Option<u32> {
+        self.undo_guess(own, report);
         let known = own.filter(|own| self.find(own).is_some());
         let before = known.and_then(|_| self.take_stranger(report));
         if let (Some(own), Some(before)) = (own, before)
@@ -325,7 +329,12 @@ impl Refunds {
             r.bank_reference = before.bank_reference;
             r.number = before.number;
         }
-        let index = self.place(own, report, token).unwrap_or_else(|| {
+        let guess = self.place(own, report, token).or_else(|| {
+            let guess = self.only_candidate(own, report)?;
+            self.list.get_mut(guess)?.guessed = true;
+            Some(guess)
+        });
+        let index = guess.unwrap_or_else(|| {
             self.list.push(Refund {
                 id: own.map(str::to_owned),
                 ask: None,
@@ -342,6 +351,7 @@ impl Refunds {
                 error: None,
                 number: None,
                 obstacle: None,
+                guessed: false,
             });
             self.list.len().saturating_sub(1)
         });
@@ -377,6 +387,34 @@ impl Refunds {
         None
     }
 
+    /// Our own call's answer names another refund than the one that was taken for ours by its amount: that one is the dashboard's.
+    fn undo_guess(&mut self, own: Option<&str>, report: &RefundReport) {
+        let Some((own, id)) = own.zip(report.id.as_ref()) else {
+            return;
+        };
+        let Some(r) = self.find_mut(own) else {
+            return;
+        };
+        if !r.guessed || r.gateway_id.is_none() || r.gateway_id.as_ref() == Some(id) {
+            return;
+        }
+        let stranger = Refund {
+            id: None,
+            ask: None,
+            attempts: 0,
+            guessed: false,
+            obstacle: None,
+            ..r.clone()
+        };
+        r.gateway_id = None;
+        r.guessed = false;
+        r.state = RefundState::Asking;
+        r.done_at = None;
+        r.bank_reference = None;
+        r.number = None;
+        self.list.push(stranger);
+    }
+
     /// A refund that was taken for a dashboard's and turns out to be the one this report is about.
     fn take_stranger(&mut self, report: &RefundReport) -> Option<Refund> {
         let id = report.id.as_ref()?;
@@ -387,8 +425,7 @@ impl Refunds {
         Some(self.list.remove(index))
     }
 
-    /// Which refund a report is about: by our own call, by the gateway's id, by the name the gateway repeats, or, when it repeats
-    /// none, the only one of ours it can be.
+    /// Which refund a report is about: by our own call, by the gateway's id, or by the name the gateway repeats.
     fn place(
         &self,
         own: Option<&str>,
@@ -408,11 +445,15 @@ impl Refunds {
         if let Some(own) = own {
             return by(&|r| r.id.as_deref() == Some(own));
         }
-        if let Some(name) = &report.name {
-            // A name of nobody's is somebody else's refund.
-            return by(&|r| {
-                named(r, name) || (report.id.is_none() && r.gateway_id.as_ref() == Some(name))
-            });
+        // A name of nobody's is somebody else's refund.
+        let name = report.name.as_ref()?;
+        by(&|r| named(r, name) || (report.id.is_none() && r.gateway_id.as_ref() == Some(name)))
+    }
+
+    /// When the gateway repeats no name: the only one of ours that a report can be about.
+    fn only_candidate(&self, own: Option<&str>, report: &RefundReport) -> Option<usize> {
+        if own.is_some() || report.name.is_some() {
+            return None;
         }
         let mut candidates = self.list.iter().enumerate().filter(|(_, r)| {
             r.id.is_some()
@@ -429,6 +470,39 @@ impl Refunds {
 
     fn find_mut(&mut self, id: &str) -> Option<&mut Refund> {
         self.list.iter_mut().find(|r| r.id.as_deref() == Some(id))
+    }
+
+    /// The gateway's ids of refunds that are nobody's, are of this one's amount, and were first heard of after this one was asked for.
+    #[must_use]
+    pub fn unnamed_since(&self, refund: &Refund) -> Vec<String> {
+        self.list
+            .iter()
+            .skip_while(|r| r.id != refund.id)
+            .filter(|r| {
+                r.id.is_none()
+                    && r.counts()
+                    && r.payment_id == refund.payment_id
+                    && r.amount == refund.amount
+            })
+            .filter_map(|r| r.gateway_id.clone())
+            .collect()
+    }
+
+    /// How many of the same amount of the same payment stand before this one whose answers are out, so that each may be one that the
+    /// gateway lists.
+    #[must_use]
+    pub fn ahead(&self, refund: &Refund) -> usize {
+        self.list
+            .iter()
+            .take_while(|r| r.id != refund.id)
+            .filter(|r| {
+                r.id.is_some()
+                    && r.gateway_id.is_none()
+                    && matches!(r.state, RefundState::Asking | RefundState::Unknown)
+                    && r.payment_id == refund.payment_id
+                    && r.amount == refund.amount
+            })
+            .count()
     }
 
     /// When the same amount of the same payment was last asked for before this one; PayU refuses a twin within five minutes.

@@ -15,7 +15,9 @@ use chatbill_domain::message::{
     Form, Fulfilment, MessageKey, Progress, Remedy, Report, SendFailure,
 };
 use chatbill_domain::money::Paise;
-use chatbill_domain::order::{Contents, Hold, MessageStatus, Order, PaymentStatus, Terms};
+use chatbill_domain::order::{
+    Contents, Hold, MessageStatus, Order, PaymentStatus, Terms, send_back_id,
+};
 use chatbill_domain::payment::{
     AttemptStatus, Closed, PaymentMode, PaymentReport, RefundReport, RefundStatus, Speed, Started,
 };
@@ -1236,4 +1238,85 @@ fn a_refund_that_waits_is_looked_at_less_and_less_often() {
     };
     let waits: Vec<i64> = [1, 2, 5, 12].into_iter().map(waiting).collect();
     assert_eq!(waits, [60, 120, 960, 21_600]);
+}
+
+/// A dashboard's refund of the same amount, told without a name while ours is being asked for, was taken for ours. The answer to our own
+/// call puts it right, also in the books.
+#[test]
+fn a_dashboard_refund_taken_for_ours_is_put_right() {
+    let dashboard = |id| refund(None, Some(id), None, RefundStatus::Processed, 10_000);
+    let ours = refund(
+        Some("a"),
+        Some("rfnd_1"),
+        None,
+        RefundStatus::Pending,
+        10_000,
+    );
+    let order = paid(vec![
+        ask("a", Some(10_000)),
+        dashboard("rfnd_x"),
+        ours.clone(),
+        dashboard("rfnd_x"),
+    ]);
+    let a = order.refunds.find("a").unwrap();
+    assert_eq!(
+        (a.gateway_id.as_deref(), a.state),
+        (Some("rfnd_1"), RefundState::Pending)
+    );
+    assert_eq!(order.refunds.list().len(), 2);
+    assert_eq!(order.refunds.reserved(None), paise(20_000));
+    assert_eq!(order.refunded_amount(), paise(10_000));
+    // The right one is not torn apart.
+    let order = paid(vec![ask("a", Some(10_000)), dashboard("rfnd_1"), ours]);
+    assert_eq!(order.refunds.list().len(), 1);
+    assert_eq!(order.refunds.reserved(None), paise(10_000));
+}
+
+/// What the terms send back and the gateway, or a person, gives up on needs somebody to look.
+#[test]
+fn money_that_could_not_be_sent_back_is_held() {
+    let id = send_back_id("p2");
+    let after = |end: Event| {
+        let asked = Event::RefundAsked {
+            id: id.clone(),
+            amount: None,
+            payment_id: Some("p2".into()),
+            speed: Speed::Normal,
+            reason: None,
+        };
+        let paid = |id| report(AttemptStatus::Captured, id, TOTAL, "INR");
+        let order = order(
+            LatePayment::Refund,
+            base(vec![paid("p"), paid("p2"), asked, end]),
+        );
+        let held = order.holds.iter().map(|(_, _, id)| id.clone());
+        held.collect::<Vec<String>>()
+    };
+    let ended = |outcome| Event::RefundEnded {
+        id: id.clone(),
+        outcome,
+        error: "no".into(),
+        obstacle: None,
+    };
+    let Event::Refund { id: _, mut report } =
+        refund(None, Some("rfnd_1"), None, RefundStatus::Failed, TOTAL)
+    else {
+        unreachable!()
+    };
+    report.payment_id = "p2".into();
+    let failed = Event::Refund {
+        id: Some(id.clone()),
+        report,
+    };
+    for end in [
+        failed,
+        ended(RefundOutcome::Refused),
+        ended(RefundOutcome::Dismissed),
+    ] {
+        assert_eq!(after(end.clone()), ["p2"], "{end:?}");
+    }
+    // Short of balance, or in doubt, it goes on by itself.
+    for outcome in [RefundOutcome::Later, RefundOutcome::Unknown] {
+        assert!(after(ended(outcome)).is_empty());
+    }
 }

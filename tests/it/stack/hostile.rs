@@ -519,6 +519,48 @@ fn a_refund_whose_answer_was_lost_after_it_was_accepted_is_made_once() {
     assert_eq!(refunds_asked(&shop, &reference), 1);
 }
 
+/// Field report B18: the account's balance does not cover the refund today.
+#[test]
+fn a_refund_short_of_balance_goes_on_once_it_is_topped_up() {
+    let shop = Shop::open();
+    let reference = shop.sell_and_deliver();
+    shop.pay(&reference);
+    shop.until_confirmed(&reference);
+    let hold = |balance: Value| {
+        let account = json!({"razorpay": {"key_id": shop.key_id, "balance": balance}});
+        shop.control("accounts", &account);
+    };
+    hold(json!(50_999));
+    let path = format!("/invoices/{reference}/refunds");
+    let part = json!({"refund_id": "a", "amount": {"value": 51_000, "offset": 100}});
+    let made = shop.call("POST", &path, Some(&part)).json(201);
+    assert_eq!(made["status"], "pending", "{made:#}");
+    assert_eq!(made["reason"], "insufficient_balance", "{made:#}");
+    let again = shop.call("POST", &path, Some(&part)).json(200);
+    assert_eq!(again, made);
+    assert_eq!(refunds_asked(&shop, &reference), 1);
+    let order = shop.order(&reference);
+    assert_eq!(order["payment_status"], "captured", "{order:#}");
+    assert_eq!(order["payment"]["refunding"]["value"], 51_000, "{order:#}");
+
+    hold(json!(51_000));
+    shop.age(&reference, 2);
+    stack().reconcile();
+    let order = shop.until(&reference, "the refund to be seen", |order| {
+        order["payment_status"] == "partially_refunded"
+    });
+    assert_eq!(order["payment"]["refunded"]["value"], 51_000, "{order:#}");
+    let calls = shop.seen("received?vendor=razorpay&operation=create_refund");
+    let keys: Vec<&Value> = calls["received"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|call| call["body"]["notes"]["chatbill_reference"] == reference.as_str())
+        .map(|call| &call["body"]["receipt"])
+        .collect();
+    assert_eq!((keys.len(), keys[0]), (2, keys[1]), "{calls:#}");
+}
+
 /// The gateway tells of a refund before it tells of the payment.
 #[test]
 fn a_refund_that_is_told_before_its_payment_counts_and_stays() {

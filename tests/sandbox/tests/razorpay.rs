@@ -605,6 +605,26 @@ async fn a_pending_refund_ends_by_control() {
 }
 
 #[tokio::test]
+async fn a_refund_beyond_the_balance_is_refused_until_it_is_topped_up() {
+    let bench = Bench::start().await;
+    let id = paid(&bench, "INV-1").await;
+    let top_up =
+        |balance: Value| json!({"razorpay": {"key_id": "rzp_test_shop", "balance": balance}});
+    bench.control("accounts", top_up(json!(30_000))).await;
+    let refund = |amount: i64| Some(json!({"amount": amount}));
+    let path = format!("/v1/payments/{id}/refund");
+    let (status, _) = bench.razorpay("POST", &path, refund(20_000)).await;
+    assert_eq!(status, 200);
+    let (status, refused) = bench.razorpay("POST", &path, refund(20_000)).await;
+    assert_eq!(status, 400);
+    let words = refused["error"]["description"].as_str().unwrap();
+    assert!(words.contains("enough balance"), "{words}");
+    bench.control("accounts", top_up(json!(20_000))).await;
+    let (status, _) = bench.razorpay("POST", &path, refund(20_000)).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
 async fn a_refund_of_the_dashboard_is_one_like_any_other() {
     let bench = Bench::start().await;
     let id = paid(&bench, "INV-1").await;

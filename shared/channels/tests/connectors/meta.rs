@@ -1944,6 +1944,54 @@ fn a_refund_asked_for_again_is_not_made_twice() {
     }
 }
 
+/// Three equal refunds, one done, two whose answers were lost: what is listed under no name is shared out in their sequence.
+#[test]
+fn equal_refunds_without_names_are_shared_out() {
+    let done = ("r1", 100, "success", 5);
+    let waiting = |ahead: usize, unnamed: &[&str]| RefundRequest {
+        before: Paise::new(200).unwrap(),
+        others: ["r1"]
+            .iter()
+            .chain(unnamed)
+            .map(|id| (*id).to_owned())
+            .collect(),
+        unnamed: unnamed.iter().map(|id| (*id).to_owned()).collect(),
+        ahead,
+        same_amount_at: Some(Millis::from_seconds(4)),
+        ..refund_request()
+    };
+    let both = [("r3", 100, "pending", 9), ("r2", 100, "success", 7), done];
+    for (ahead, id) in [(0, "r2"), (1, "r3")] {
+        let found = refund(&waiting(ahead, &["r3", "r2"]), &[refunds(&both)]).unwrap();
+        assert_eq!(found.id.as_deref(), Some(id));
+    }
+    // Only one of the two was made: it is the first one's, and the other waits until that is written down.
+    let one = || [refunds(&[("r2", 100, "success", 7), done])];
+    let found = refund(&waiting(0, &["r2"]), &one()).unwrap();
+    assert_eq!(found.id.as_deref(), Some("r2"));
+    let other = refund(&waiting(1, &["r2"]), &one());
+    assert!(
+        matches!(other, Err(CallError::Unavailable { .. })),
+        "{other:?}"
+    );
+    let left = RefundRequest {
+        others: vec!["r1".to_owned(), "r2".to_owned()],
+        ..waiting(0, &[])
+    };
+    assert_eq!(asked_for(&left, &one()).label, "meta.refund");
+}
+
+/// A dashboard's refund of the same amount is not taken for one that was never asked for.
+#[test]
+fn a_first_refund_is_none_of_those_listed() {
+    let first = RefundRequest {
+        first: true,
+        ..refund_request()
+    };
+    let list = [refunds(&[("r1", 100, "success", 5)])];
+    assert_eq!(asked_for(&first, &list).label, "meta.refund");
+}
+
 /// What is listed, what else is reserved, whether a twin came before, the ids of others: asked for, found, or left for later.
 #[test]
 fn a_refund_that_cannot_be_told_from_others_waits() {

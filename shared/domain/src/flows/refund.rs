@@ -166,22 +166,24 @@ pub async fn send_back<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
 /// is behind us, and so is one whose payment has money left again because another failed: then it is the next one.
 fn name_of_the_whole(order: &Order, wanted: &Ask) -> Result<String, RefundError> {
     let paying = order.payment().map(|(id, _)| id);
-    let taken = wanted
+    let all = wanted
         .payment_id
         .as_deref()
         .or(paying)
-        .and_then(|id| order.taken(id).map(|taken| (id, taken)));
-    let Some((payment_id, taken)) = taken else {
+        .and_then(|id| order.refundable(id).map(|all| (id, all)));
+    let Some((payment_id, all)) = all else {
         return Err(if wanted.amount.is_some() {
             RefundError::Unnamed
         } else {
             RefundError::NotPaid
         });
     };
-    if wanted.amount.is_some_and(|amount| amount != taken) {
+    // Asking for the fee back, too, is no part: it is too much.
+    let is_part = |amount: Paise| amount != all && Some(amount) != order.taken(payment_id);
+    if wanted.amount.is_some_and(is_part) {
         return Err(RefundError::Unnamed);
     }
-    let is_all_gone = order.refunds.reserved(Some(payment_id)) >= taken;
+    let is_all_gone = order.refunds.reserved(Some(payment_id)) >= all;
     let mut latest = None;
     for number in 1..=MOST_REFUNDS.saturating_add(1) {
         let name = refund::whole_name(&order.key, payment_id, number);
@@ -347,8 +349,8 @@ async fn known<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         }
         // Who gave no name is told what keeps another refund from being made.
         let reserved = order.refunds.reserved(Some(&found.payment_id));
-        let taken = order.taken(&found.payment_id).unwrap_or(Paise::ZERO);
-        let left = taken.checked_sub(reserved).unwrap_or(Paise::ZERO);
+        let all = order.refundable(&found.payment_id).unwrap_or(Paise::ZERO);
+        let left = all.checked_sub(reserved).unwrap_or(Paise::ZERO);
         return Err(RefundError::Exceeds { left });
     }
     repeated(deps, ask, order, id).await
@@ -362,7 +364,7 @@ fn is_the_same(order: &Order, found: &Refund, wanted: &Ask) -> bool {
     };
     let amount = match (said.amount, wanted.amount) {
         (None, Some(wanted)) => wanted == found.amount,
-        (Some(said), None) => order.taken(&found.payment_id) == Some(said),
+        (Some(said), None) => order.refundable(&found.payment_id) == Some(said),
         (said, wanted) => said == wanted,
     };
     let paying = || order.payment().map(|(id, _)| id);
@@ -559,6 +561,9 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
             .filter(|r| r.id != refund.id && r.payment_id == refund.payment_id)
             .filter_map(|r| r.gateway_id.clone())
             .collect(),
+        unnamed: order.refunds.unnamed_since(refund),
+        ahead: order.refunds.ahead(refund),
+        first: refund.state == RefundState::Asking && refund.attempts <= 1,
         same_amount_at: order.refunds.twin_before(refund),
         speed: ask.map_or(Speed::Normal, |a| a.speed),
         reason: ask.and_then(|a| a.reason.clone()),

@@ -99,6 +99,9 @@ struct Account {
     events: Option<Vec<String>>,
     #[serde(default)]
     refunds: RefundsEnd,
+    /// What the account holds for refunds, in paise; all that is asked for, if left out.
+    #[serde(default)]
+    balance: Option<i64>,
     /// How long they take to end, by the sandbox's clock.
     #[serde(default)]
     refund_seconds: i64,
@@ -1053,6 +1056,19 @@ impl Razorpay {
         let amount = refundable(&payment, &wanted).map_err(|(description, field)| {
             Box::new(error(400, description, field).about(&reference))
         })?;
+        // As merchants report it; the documents do not print it. Nothing is remembered under the key.
+        if let Some(held) = self
+            .accounts
+            .get_mut(&account.key_id)
+            .and_then(|account| account.balance.as_mut())
+        {
+            if amount > *held {
+                let why =
+                    "Your account does not have enough balance to carry out the refund operation.";
+                return Err(Box::new(bad(why).about(&reference)));
+            }
+            *held = held.saturating_sub(amount);
+        }
         let refund_id = self.start_refund(account, &payment, amount, wanted, desk);
         if let Some(key) = key {
             self.keys.insert(
