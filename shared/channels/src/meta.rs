@@ -345,6 +345,8 @@ impl Channel for Meta {
         match answers.get(1) {
             None => match listed_refunds(before, request) {
                 Err(error) => Step::failed(error),
+                // What was never asked for is none of those listed, whatever their amounts.
+                Ok(_) if request.first => Step::call(self.refund_call(configuration, request)),
                 Ok(listed) => match ours(request, listed) {
                     Ok(Some(report)) => Step::done(report),
                     Ok(None) => match looked_up(before, &request.reference)

@@ -186,9 +186,6 @@ pub(crate) fn ours(
             .into_iter()
             .find(|refund| refund.id == request.gateway_refund_id));
     }
-    if request.first {
-        return Ok(None);
-    }
     // Of the same amount and payment one is as good as another: those that turned up under no name since then belong to ours whose
     // answers are out, in their sequence. A dashboard's of the same amount cannot be told from them; then ours counts as made, which
     // pays nothing twice.

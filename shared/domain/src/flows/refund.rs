@@ -563,7 +563,7 @@ fn request(order: &Order, refund: &Refund, gateway: &dyn Gateway, now: Millis) -
             .collect(),
         unnamed: order.refunds.unnamed_since(refund),
         ahead: order.refunds.ahead(refund),
-        first: refund.state == RefundState::Asking && refund.attempts <= 1,
+        first: false,
         same_amount_at: order.refunds.twin_before(refund),
         speed: ask.map_or(Speed::Normal, |a| a.speed),
         reason: ask.and_then(|a| a.reason.clone()),
@@ -587,7 +587,11 @@ async fn call<S: OrderStore, Q: Queue, H: HttpSend, C: Clock>(
         let ended = Ended::new(RefundOutcome::Refused, error);
         return end(deps, &order, id, ended, "refund").await;
     }
-    let request = request(&order, refund, ask.gateway(&order), deps.clock.now());
+    // The first call follows right after the write that nobody else made; each further one was preceded by a try that left its trace.
+    let request = RefundRequest {
+        first: refund.attempts <= 1,
+        ..request(&order, refund, ask.gateway(&order), deps.clock.now())
+    };
     let payer = payer(ask, &order);
     let attempt = refund.attempts;
     let ended = match payer.refund(deps.http, &order, &request).await {
