@@ -47,7 +47,7 @@ where
     // One vendor can be there several times: what an account of before still sends is signed with its own secrets.
     let mut senders: Vec<&dyn Webhooks> = gateways
         .named(source)
-        .map(|gateway| gateway as &dyn Webhooks)
+        .map(|gateway| -> &dyn Webhooks { gateway })
         .collect();
     if channel.name() == *source {
         senders.push(channel.as_ref());

@@ -140,10 +140,6 @@ const SHORTEST_TOKEN: usize = 16;
 
 /// `callback_token`, the secret in the address that a vendor reports to. Every vendor's credentials may have one. `None`: it is there and
 /// cannot be used.
-#[expect(
-    clippy::option_option,
-    reason = "absent is a value like any other; only a fault is none"
-)]
 pub fn callback_token(f: &mut Fields<'_>) -> Option<Option<SecretString>> {
     if f.value("callback_token").is_none() {
         return Some(None);

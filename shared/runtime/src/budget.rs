@@ -80,8 +80,8 @@ mod tests {
 
     fn budget() -> Budget {
         Budget {
-            whole: SECOND * 10,
-            reserve: SECOND * 3,
+            whole: Duration::from_secs(10),
+            reserve: Duration::from_secs(3),
             shortest_call: SECOND,
         }
     }

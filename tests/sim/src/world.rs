@@ -54,6 +54,9 @@ pub struct Stop {
     pub done: bool,
 }
 
+/// What is known of a customer whose number is hidden: the number, once a report told of it, and the latest wish.
+type Known = (Option<Msisdn>, Option<(Millis, Wish)>);
+
 /// Everything there is.
 #[derive(Debug, Default)]
 pub struct State {
@@ -62,7 +65,7 @@ pub struct State {
     pub(crate) items: BTreeMap<OrderKey, Item>,
     windows: BTreeMap<Contact, Millis>,
     wishes: BTreeMap<Contact, (Millis, Wish)>,
-    hidden: BTreeMap<HiddenContact, (Option<Msisdn>, Option<(Millis, Wish)>)>,
+    hidden: BTreeMap<HiddenContact, Known>,
     links: BTreeMap<ShortCode, OrderKey>,
     pub(crate) queue: Fifo,
     pub(crate) vendors: Vendors,

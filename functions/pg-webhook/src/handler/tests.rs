@@ -995,7 +995,7 @@ fn by_a_stranger(n: usize) -> Request {
     let sources = [
         "razorpay", "payu", "zaakpay", "billdesk", "meta", "exotel", "kaleyra",
     ];
-    let source = sources[n % sources.len()];
+    let source = sources.iter().cycle().nth(n % 7).copied().unwrap();
     let (source, tenant) = match n % 4 {
         0 => ("razorpay", "acme".to_owned()),
         1 => ("meta", "acme".to_owned()),

@@ -437,7 +437,7 @@ async fn store_fact<S: OrderStore, Q: Queue, H, C: Clock>(
 
 /// Where a fact went.
 enum Stored {
-    Order(Order),
+    Order(Box<Order>),
     Alias(ReferenceId),
     Nothing,
 }
@@ -460,11 +460,11 @@ async fn append_fact<S: OrderStore>(
     Ok(match store.append(key, &append).await? {
         Appended::Done(order) => {
             report_new_holds(&order);
-            Stored::Order(order)
+            Stored::Order(Box::new(order))
         }
         // Came before, or tells of one attempt too many that took no money. The sender repeats because our answer was lost, perhaps
         // after a crash between store and queue.
-        Appended::Duplicate(order) | Appended::Stale(order) => Stored::Order(order),
+        Appended::Duplicate(order) | Appended::Stale(order) => Stored::Order(Box::new(order)),
         Appended::Alias(reference) => Stored::Alias(reference),
         Appended::Missing => Stored::Nothing,
     })
@@ -866,7 +866,7 @@ pub(crate) async fn apply_found<S: OrderStore, Q: Queue, C: Clock>(
         let recorded = Recorded::new(now, by, event);
         let due = Due::At(now.plus_seconds(SOON));
         order = match append_fact(store, &order.key, once, recorded, due).await? {
-            Stored::Order(order) => order,
+            Stored::Order(order) => *order,
             Stored::Nothing | Stored::Alias(_) => {
                 return Err(StoreError::Corrupt(format!("{} vanished", order.key)).into());
             }

@@ -437,9 +437,9 @@ fn needless(order: &Order, key: &MessageKey, now: Millis) -> Option<&'static str
         }),
         // An SMS that says how a paid order goes on needs no bill before it.
         MessageKey::Status(_)
-            if !order.bill_was_sent()
-                && !order.bill_is_open()
-                && !(status.is_paid() && by_sms(order)) =>
+            if !(order.bill_was_sent()
+                || order.bill_is_open()
+                || status.is_paid() && by_sms(order)) =>
         {
             Some("the customer never got the bill")
         }
