@@ -153,6 +153,7 @@ fn every_error_code_of_the_api_is_documented() {
             ("ApiError::conflict(", 0),
             ("ApiError::unavailable(", 0),
             ("Self::unavailable(", 0),
+            ("Self::conflict(", 0),
         ] {
             used.extend(literals(&code, call, index));
         }

@@ -477,7 +477,7 @@ async fn customers_are_heard_as_long_as_their_number_is_shown() {
         .await;
     assert!(matches!(
         shop.heard("message").await.last(),
-        Some(Signal::Ignored(_))
+        Some(Signal::InboundHidden { .. })
     ));
     shop.control("customer/message", phone(json!({"marketing": "stop"})))
         .await;

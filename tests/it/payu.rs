@@ -74,6 +74,9 @@ impl HttpSend for Http {
     }
 }
 
+/// In the address that PayU was given.
+const TOKEN: &str = "token-of-the-address";
+
 struct Shop {
     sandbox: Sandbox,
     gateway: Box<dyn Gateway>,
@@ -88,7 +91,7 @@ impl Shop {
                 "mode": "payment_link", "gateway": "payu", "base_url": format!("{}/payu", sandbox.url()),
                 "credentials": {
                     "key": "gtKFFx", "salts": ["current", "previous"], "client_id": client, "client_secret": "secret",
-                    "merchant_id": "8237550",
+                    "merchant_id": "8237550", "callback_token": TOKEN,
                 },
             });
         });
@@ -183,6 +186,11 @@ impl Shop {
 
     /// What the webhooks of an event say, as the function would hear it.
     async fn heard(&self, event: &str) -> Vec<Signal> {
+        self.heard_by(self.gateway.as_ref(), event).await
+    }
+
+    /// The same for another merchant of the account.
+    async fn heard_by(&self, gateway: &dyn Gateway, event: &str) -> Vec<Signal> {
         let path = format!("webhooks?vendor=payu&event={event}");
         let hooks = self.control("GET", &path, Value::Null).await;
         let mut heard = Vec::new();
@@ -190,11 +198,11 @@ impl Shop {
             let kind = hook["headers"]["Content-Type"].as_str().unwrap();
             let raw = RawWebhook {
                 headers: vec![("content-type".to_owned(), kind.to_owned())],
-                query: vec![],
+                query: vec![("token".to_owned(), TOKEN.to_owned())],
                 body: hook["raw_body"].as_str().unwrap().into(),
             };
-            let verified = self.gateway.verify(raw).unwrap();
-            heard.extend(signals(self.gateway.as_ref(), &verified).unwrap());
+            let verified = gateway.verify(raw).unwrap();
+            heard.extend(signals(gateway, &verified).unwrap());
         }
         heard
     }
@@ -202,7 +210,8 @@ impl Shop {
 
 #[tokio::test]
 async fn a_bill_is_paid_and_given_back() {
-    let account = json!({"charges": "11.80", "refunds": "pending"});
+    // A refund's callback has the payment's number only, which says something where it is the link's.
+    let account = json!({"charges": "11.80", "refunds": "pending", "link_txnid": "invoice"});
     let shop = Shop::open("it-paid", account).await;
     let request = shop.request().await;
     let started = shop.start(&request).await.unwrap();
@@ -365,4 +374,76 @@ async fn a_token_that_ended_is_renewed() {
         .control("GET", "received?vendor=payu&operation=token", Value::Null)
         .await;
     assert_eq!(calls["count"], 2);
+}
+
+/// Both have a bill BM345A-12, and PayU tells both of every payment of the account.
+#[tokio::test]
+async fn two_merchants_of_one_account_are_kept_apart() {
+    for account in [
+        json!({}),
+        json!({"webhook_body": "json", "link_hash": "client_secret", "link_txnid": "invoice"}),
+    ] {
+        let client = format!("it-shared-{}", account.as_object().unwrap().len());
+        let shop = Shop::open(&client, account).await;
+        let other = chatbill_gateways::open(&tenant_with(|t| {
+            t["tenant_id"] = json!("bazaar");
+            t["payment"] = json!({
+                "mode": "payment_link", "gateway": "payu", "base_url": format!("{}/payu", shop.sandbox.url()),
+                "credentials": {
+                    "key": "gtKFFx", "salts": ["current"], "client_id": client, "client_secret": "secret",
+                    "merchant_id": "8237550",
+                },
+            });
+        }))
+        .unwrap();
+        let request = shop.request().await;
+        let theirs = PaymentRequest {
+            order_id: other.order_id(&request.reference).to_string(),
+            ..request.clone()
+        };
+        let ours = shop.start(&request).await.unwrap();
+        let begun = converse(&Http, |answers| other.start(&theirs, answers)).await;
+        assert_ne!(begun.unwrap().link, ours.link);
+
+        shop.control("POST", "customer/pay", json!({"link": ours.link}))
+            .await;
+        assert_eq!(shop.look().await.reports[0].status, AttemptStatus::Captured);
+        let asked = LookupRequest {
+            order_id: theirs.order_id,
+            ..shop.lookup_request(None).await
+        };
+        let found = converse(&Http, |answers| other.lookup(&asked, answers)).await;
+        assert_eq!(found, Ok(Found::default()));
+        assert!(matches!(
+            shop.heard("payment_success").await.as_slice(),
+            [Signal::Payment { reference: named, trust: Trust::Hint, .. }] if *named == reference("BM345A-12")
+        ));
+        let heard = shop.heard_by(other.as_ref(), "payment_success").await;
+        assert!(
+            matches!(heard.as_slice(), [Signal::Foreign(_)]),
+            "{heard:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refund_waits_until_the_balance_covers_it() {
+    let shop = Shop::open("it-balance", json!({"balance": 100, "refunds": "pending"})).await;
+    shop.start(&shop.request().await).await.unwrap();
+    let paid = shop.customer("pay", json!({})).await;
+    let refund = RefundRequest {
+        amount: Paise::new(85_050).unwrap(),
+        captured: Paise::new(85_050).unwrap(),
+        now: shop.now().await,
+        ..refund_request(
+            PaymentMode::PaymentLink,
+            paid["payment_id"].as_str().unwrap(),
+        )
+    };
+    let ask = async || converse(&Http, |answers| shop.gateway.refund(&refund, answers)).await;
+    let short = ask().await;
+    assert!(matches!(short, Err(CallError::NotNow { .. })), "{short:?}");
+    let top_up = json!({"payu": {"key": "gtKFFx", "balance": 100_000}});
+    shop.control("POST", "accounts", top_up).await;
+    assert_eq!(ask().await.unwrap().status, RefundStatus::Pending);
 }

@@ -346,8 +346,11 @@ impl Channel for Meta {
             None => match listed_refunds(before, request) {
                 Err(error) => Step::failed(error),
                 // What was never asked for is none of those listed, whatever their amounts.
-                Ok(_) if request.first => Step::call(self.refund_call(configuration, request)),
-                Ok(listed) => match ours(request, listed) {
+                Ok(listed) => match if request.first {
+                    Ok(None)
+                } else {
+                    ours(request, listed)
+                } {
                     Ok(Some(report)) => Step::done(report),
                     Ok(None) => match looked_up(before, &request.reference)
                         .and_then(|found| native::is_paid_once(&found))

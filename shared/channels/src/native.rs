@@ -204,6 +204,10 @@ pub(crate) fn ours(
     if let Some(ours) = unnamed.get(request.ahead) {
         return Ok(Some((*ours).clone()));
     }
+    if !unnamed.is_empty() {
+        // They belong to those ahead of ours, which is asked for once that is written down.
+        return Err(UNSETTLED);
+    }
     let is_listed = |id: &String| listed.iter().any(|r| r.id.as_ref() == Some(id));
     let all_listed = request.others.iter().all(is_listed);
     let (others, left): (Vec<RefundReport>, Vec<RefundReport>) = listed
@@ -231,11 +235,12 @@ pub(crate) fn ours(
         Some(ours) if beyond >= request.amount.get() => Ok(Some(ours)),
         // One that is known and not listed yet would leave the place of the twin to ours.
         Some(_) if beyond == 0 && request.same_amount_at.is_some() && all_listed => Ok(None),
-        _ => Err(
-            "other refunds of this payment are not settled, so the list does not say which this one is",
-        ),
+        _ => Err(UNSETTLED),
     }
 }
+
+const UNSETTLED: &str =
+    "other refunds of this payment are not settled, so the list does not say which this one is";
 
 fn sum(refunds: &[RefundReport]) -> i64 {
     refunds

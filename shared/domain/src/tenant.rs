@@ -680,7 +680,8 @@ fn read_previous(
         p.fault("previous", "too_many", detail);
     }
     let mut faults = Vec::new();
-    let previous = list
+    // All of them, so that each one's faults are told.
+    let previous: Vec<Option<PreviousPayment>> = list
         .iter()
         .enumerate()
         .map(|(index, value)| {
@@ -697,7 +698,7 @@ fn read_previous(
         })
         .collect();
     p.extend(faults);
-    previous
+    previous.into_iter().collect()
 }
 
 fn read_payment(p: &mut Fields<'_>, local: bool) -> Option<PaymentSection> {

@@ -492,7 +492,7 @@ async fn a_run_that_fails_leaves_the_lease_to_the_next() {
 async fn a_message_beyond_its_planned_time_is_told_of() {
     let world = World::new();
     world.order(vec![started()]).await;
-    world.clock.advance(3600);
+    world.clock.advance(600);
     world
         .http
         .always(FETCH, reply(200, &razorpay_link("BM345A-12", "created")));

@@ -2124,6 +2124,13 @@ fn no_refund_is_made_of_a_message_paid_twice() {
     assert!(
         matches!(refund(&refund_request(), std::slice::from_ref(&answer)), Err(CallError::Rejected { code, .. }) if code == "paid_more_than_once")
     );
+    let first = RefundRequest {
+        first: true,
+        ..refund_request()
+    };
+    assert!(
+        matches!(refund(&first, &[answer]), Err(CallError::Rejected { code, .. }) if code == "paid_more_than_once")
+    );
     // A second attempt that failed is no second payment.
     document["payments"][1]["transactions"][0]["status"] = json!("failed");
     document["payments"][1]["status"] = json!("pending");

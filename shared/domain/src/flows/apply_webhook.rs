@@ -86,22 +86,34 @@ pub async fn apply_webhook<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: C
 ) -> Result<(), ApplyError> {
     let mut failure = None;
     for signal in signals {
+        let is_money = is_money(&signal);
         if let Err(error) = apply_signal(deps, tenant, source, signal, ask).await {
             if let ApplyError::Store(StoreError::Full(why)) = &error {
-                // Nothing of it is money, and coming again would find no more room.
                 tracing::error!(
                     event = "order_full",
                     order.tenant_id = %tenant,
                     webhook.source = source,
-                    "what a webhook says of no money finds no room: {why}"
+                    "what a webhook says finds no room: {why}"
                 );
-                continue;
+                if !is_money {
+                    // Coming again would find no more room.
+                    continue;
+                }
             }
             tracing::warn!(error = %error, "a webhook could not be applied and will come again");
             failure = failure.or(Some(error));
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Whether money is lost when this is.
+fn is_money(signal: &Signal) -> bool {
+    match signal {
+        Signal::Payment { report, .. } => report.status.moves_money(),
+        Signal::Refund { .. } => true,
+        _ => false,
+    }
 }
 
 async fn apply_signal<S: OrderStore + Contacts, Q: Queue, H: HttpSend, C: Clock>(
