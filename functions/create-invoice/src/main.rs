@@ -27,7 +27,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
             settings.is_local(),
             |tenant| chatbill_gateways::open_all(tenant).map(drop),
             SystemClock,
-        ),
+        )
+        .unguarded(settings.is_local()),
         settings: SsmSettings::new(&aws, &settings.public_url_parameter, SystemClock),
         // Creating with every doubt cleared up takes several calls, which share the request's budget.
         http: HttpClient::new(Duration::from_secs(6))?,

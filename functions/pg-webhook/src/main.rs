@@ -31,7 +31,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
                 chatbill_channels::open(tenant).map(drop)
             },
             SystemClock,
-        ),
+        )
+        .unguarded(settings.is_local()),
         // Razorpay counts an answer after 5 seconds as a failure and comes again; a lookup takes up to two calls.
         http: HttpClient::new(Duration::from_secs(2))?,
         clock: SystemClock,

@@ -31,7 +31,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
                 chatbill_channels::open(tenant).map(drop)
             },
             SystemClock,
-        ),
+        )
+        .unguarded(true),
         http: HttpClient::new(Duration::from_secs(10))?,
         clock: SystemClock,
         random: SystemRandom,
