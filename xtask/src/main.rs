@@ -71,7 +71,7 @@ options of fuzz
   --seconds <n>            how long each target runs  (default: 20)
 
 options of simulate
-  --seeds <number>         random schedules           (default: 100000)
+  --seeds <number>         random schedules           (default: 50000)
   --from <seed>            the first of them          (default: 0)
   --seed <seed>            this one only, with everything that happens in it
   --case <name>            one of the exhaustive part, as a failure names it

@@ -13,7 +13,7 @@ pub(crate) fn run(procs: &Arc<Procs>, options: &Options) -> Result<()> {
     simulate(procs, &options.simulation)
 }
 
-/// What `test` runs: the exhaustive part and 100,000 random schedules.
+/// What `test` runs: the exhaustive part and 50,000 random schedules.
 pub(crate) fn test(procs: &Procs) -> Result<()> {
     report::step("simulation", || simulate(procs, &[]))
 }

@@ -1,12 +1,15 @@
 //! What must hold after every step, and what must hold in the end: section by section the invariants of `docs/architecture.md`.
 
+use chatbill_domain::connector::Wish;
 use chatbill_domain::event::Event;
+use chatbill_domain::ids::OrderKey;
 use chatbill_domain::message::Progress;
 use chatbill_domain::message::Report;
 use chatbill_domain::money::Paise;
 use chatbill_domain::order::{Hold, MessageStatus, Order, PaymentStatus, Stray};
 use chatbill_domain::payment::AttemptStatus;
 use chatbill_domain::refund::RefundState;
+use chatbill_testkit::builders;
 
 use crate::logs::raised;
 use crate::run::{Run, TOTAL};
@@ -35,14 +38,14 @@ pub(crate) fn order(state: &mut State, order: &Order, seen: &mut Seen) {
     seen.refunded = refunded;
     if let Some((id, _)) = order.payment() {
         let id = id.to_owned();
-        let truth = state
-            .vendors
-            .payments
-            .iter()
-            .find(|p| p.id == id && p.status == "captured")
-            .cloned();
+        let is_its = |p: &&Payment| {
+            p.id == id && p.status == "captured" && p.owner.as_ref() == Some(&order.key)
+        };
+        let truth = state.vendors.payments.iter().find(is_its).cloned();
         match truth {
-            None => state.wrong(|| format!("{key} is paid by {id}, and the gateway never took it")),
+            None => state.wrong(|| {
+                format!("{key} is paid by {id}, and the gateway never took it for this bill")
+            }),
             Some(payment) => {
                 let parts = order.paid();
                 let (amount, worth) = (parts.received.get(), parts.worth.get());
@@ -69,6 +72,53 @@ pub(crate) fn order(state: &mut State, order: &Order, seen: &mut Seen) {
     }
     refunds(state, order);
     twice(state, order);
+    foreign(state, order);
+    bounds(state, order);
+}
+
+/// Whatever tills ask for, and however often, the order keeps room for news of money.
+fn bounds(state: &mut State, order: &Order) {
+    let key = &order.key.reference;
+    let asked = |test: &dyn Fn(&Event) -> bool| {
+        order
+            .events
+            .iter()
+            .filter(|r| r.by.starts_with("pos:") && test(&r.event))
+            .count()
+    };
+    let resends = asked(&|e| matches!(e, Event::Resend { .. }));
+    let asks = asked(&|e| !matches!(e, Event::Created | Event::Settled { .. }));
+    if resends > MOST_RESENDS {
+        state.wrong(|| format!("{key} was sent again {resends} times"));
+    }
+    if asks > MOST_ASKS {
+        state.wrong(|| format!("{key} took {asks} asks of tills"));
+    }
+}
+
+/// How often a bill is sent again, as `docs/errors.md` says.
+const MOST_RESENDS: usize = 20;
+/// Beyond so many events an order takes no delivery reports any more.
+const ROOM_FOR_MONEY: usize = 600;
+/// All asks together.
+const MOST_ASKS: usize = 100;
+
+/// Nothing is known of an order but what happened on its own link or in its own messages.
+fn foreign(state: &mut State, order: &Order) {
+    for recorded in &order.events {
+        let Event::Payment(report) = &recorded.event else {
+            continue;
+        };
+        let payment = state
+            .vendors
+            .payments
+            .iter()
+            .find(|p| p.id == report.payment_id);
+        if payment.is_none_or(|p| p.owner.as_ref() != Some(&order.key)) {
+            let (key, id) = (&order.key, &report.payment_id);
+            return state.wrong(|| format!("{key} knows of {id}, which is somebody else's"));
+        }
+    }
 }
 
 /// 0 ≤ refunded + refunding ≤ captured, of every payment.
@@ -137,46 +187,48 @@ fn twice(state: &mut State, order: &Order) {
 /// An acknowledged webhook has its effect.
 pub(crate) fn acknowledged(state: &mut State, hook: &Hook) {
     let known = match &hook.about {
-        About::Payment(reference, payment, status, amount) => {
-            let item = state
-                .items
-                .iter()
-                .find(|(k, _)| k.reference.as_str() == reference.as_str())
-                .map(|(_, item)| item);
-            // A hint is answered by what the gateway says by then: another attempt's end is as good as the one that was hinted.
-            let least = if *status == "captured" {
-                AttemptStatus::Captured
-            } else {
-                AttemptStatus::Authorized
-            };
+        // An attempt that failed moved no money; a link that is paid does not tell of it any more.
+        About::Payment(_, _, "failed", _) => true,
+        About::Payment(owner, payment, _, amount) => {
+            let item = state.items.get(owner);
             item.is_some_and(|item| {
                 item.events.iter().any(|r| {
                     matches!(&r.event, Event::Payment(report)
-                        if report.payment_id == *payment && report.status >= least && report.amount.get() == *amount)
+                        if report.payment_id == *payment && report.status == AttemptStatus::Captured && report.amount.get() == *amount)
                 })
             })
         }
         About::Message(tag, word) => {
             let item = state
                 .items
-                .iter()
-                .find(|(k, _)| k.reference == tag.reference)
-                .map(|(_, item)| item);
+                .get(&builders::key(hook.tenant, tag.reference.as_str()));
             item.is_some_and(|item| {
-                item.events.iter().any(|r| match &r.event {
-                    Event::Report {
-                        message,
-                        attempt,
-                        report,
-                    } if *message == tag.message && *attempt == tag.attempt => match report {
-                        Report::Failed(_) => *word == "failed",
-                        Report::Progress(Progress::Sent) => *word == "sent",
-                        Report::Progress(Progress::Delivered) => *word == "delivered",
-                        Report::Progress(Progress::Read) => *word == "read",
-                    },
-                    _ => false,
-                })
+                // An order that grew so large keeps its room for news of money.
+                let is_large = item.events.len() >= ROOM_FOR_MONEY;
+                is_large
+                    || item.events.iter().any(|r| match &r.event {
+                        Event::Report {
+                            message,
+                            attempt,
+                            report,
+                        } if *message == tag.message && *attempt == tag.attempt => match report {
+                            Report::Failed(_) => *word == "failed",
+                            Report::Progress(Progress::Sent) => *word == "sent",
+                            Report::Progress(Progress::Delivered) => *word == "delivered",
+                            Report::Progress(Progress::Read) => *word == "read",
+                        },
+                        _ => false,
+                    })
             })
+        }
+        About::Wrote(text) => {
+            let wanted = match text.as_str() {
+                "STOP" => Some(Wish::OptOut),
+                "START" => Some(Wish::OptIn),
+                _ => None,
+            };
+            // A later word may have come first.
+            wanted.is_none() || !state.wishes.is_empty()
         }
         About::Refund(_) | About::Other => true,
     };
@@ -196,17 +248,8 @@ pub(crate) fn end(run: &mut Run) {
                 }
                 continue;
             };
-            let link = s
-                .vendors
-                .links
-                .iter()
-                .position(|l| l.reference == wanted.key.reference.as_str());
-            let links = s
-                .vendors
-                .links
-                .iter()
-                .filter(|l| l.reference == wanted.key.reference.as_str())
-                .count();
+            let is_its = |owner: &Option<OrderKey>| owner.as_ref() == Some(&wanted.key);
+            let links = s.vendors.links.iter().filter(|l| is_its(&l.owner)).count();
             if links > 1 {
                 wrong.push(format!("{}: {links} links", wanted.key));
             }
@@ -214,7 +257,7 @@ pub(crate) fn end(run: &mut Run) {
                 .vendors
                 .payments
                 .iter()
-                .filter(|p| Some(p.link) == link)
+                .filter(|p| is_its(&p.owner))
                 .cloned()
                 .collect();
             money(&order, &payments, &mut wrong);
@@ -233,6 +276,16 @@ pub(crate) fn end(run: &mut Run) {
                     wanted.key
                 ));
             }
+        }
+        let sent_back = s.vendors.refunds.iter().find(|r| {
+            let owned = |p: &&Payment| p.id == r.payment && p.owner.is_some();
+            (r.token.is_some() || r.native) && !s.vendors.payments.iter().any(|p| owned(&p))
+        });
+        if let Some(refund) = sent_back {
+            wrong.push(format!(
+                "{} went back of {}, which is nobody's here",
+                refund.amount, refund.payment
+            ));
         }
         for asked in &run.asked {
             let known = s
@@ -276,7 +329,7 @@ fn money(order: &Order, payments: &[Payment], wrong: &mut Vec<String>) {
                 payment.id, payment.amount
             ));
         }
-        if status.is_open() && payment.amount == TOTAL {
+        if status.is_open() && payment.worth() == TOTAL {
             wrong.push(format!(
                 "{key} is paid by {} and stays {}",
                 payment.id,

@@ -193,13 +193,15 @@ fn play(run: &mut Run, acts: &[Act]) {
                 }
             }
             Pay(amount) => {
-                run.pay(None, amount, "captured", false);
+                run.pay(Run::other_sum(amount));
             }
             PaySilently => {
-                run.pay(None, TOTAL, "captured", true);
+                let paid = run.sum("captured", true);
+                run.pay(paid);
             }
             Fail => {
-                run.pay(None, TOTAL, "failed", false);
+                let paid = run.sum("failed", false);
+                run.pay(paid);
             }
             CaptureLate => run.capture_failed(),
             Cancel => insist(run, |run| Job::Cancel(run.bills[0].key.clone())),

@@ -41,7 +41,9 @@ pub struct Outcome {
 pub fn run_seed(seed: u64, shops: &[Arc<Shop>], traced: bool) -> Outcome {
     let index =
         usize::try_from(rng::Rng::new(seed ^ 0x9e37).number() % 1024).unwrap_or(0) % shops.len();
-    judge(Run::new(seed, &shops[index], traced), Run::storm)
+    let mut run = Run::new(seed, &shops[index], traced);
+    run.may_become(&shop::later_documents());
+    judge(run, Run::storm)
 }
 
 /// Lets a run happen; a panic is a violation like any other.

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn wanted(mut args: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let mut wanted = Wanted {
-        seeds: 100_000,
+        seeds: 50_000,
         from: 0,
         seed: None,
         case: None,

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use chatbill_domain::connector::Gateway;
 use chatbill_domain::contact::Msisdn;
 use chatbill_domain::flows::apply_webhook::{self, Askable, apply_webhook};
 use chatbill_domain::flows::change_order::{self, ResendRequest, resend, set_fulfilment};
@@ -12,22 +13,24 @@ use chatbill_domain::flows::create_invoice::{self, create_invoice};
 use chatbill_domain::flows::deliver::{self, Verdict, deliver};
 use chatbill_domain::flows::reconcile::{self, Connectors, reconcile};
 use chatbill_domain::flows::refund::{self, RefundError};
-use chatbill_domain::ids::OrderKey;
+use chatbill_domain::ids::{OrderKey, TenantId};
 use chatbill_domain::message::Fulfilment;
 use chatbill_domain::pace::Pace;
 use chatbill_domain::ports::{Clock as _, DeliverTask, Visibility as _};
 use chatbill_domain::refund::Ask;
 use chatbill_domain::tenant::Tenant;
 use chatbill_domain::webhook::RawWebhook;
+use chatbill_testkit::builders;
 use chatbill_testkit::memory::SeededRandom;
 
-use crate::shop::Shop;
+use crate::shop::Tenants;
+use crate::vendors::ACME;
 use crate::world::{Skewed, Stop, World};
 
 /// What a process was started for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Job {
-    Post(Box<chatbill_domain::bill::Bill>),
+    Post(TenantId, Box<chatbill_domain::bill::Bill>),
     Hook(u32),
     Send {
         receipt: u64,
@@ -52,9 +55,24 @@ impl Job {
         }
     }
 
+    /// Whose business it is; `reconcile` is everybody's.
+    fn tenant(&self, hook: Option<&Arrived>) -> TenantId {
+        match self {
+            Self::Post(tenant, _) => tenant.clone(),
+            Self::Hook(_) => builders::tenant_id(hook.map_or(ACME, |hook| hook.tenant)),
+            Self::Send { task, .. } => task.tenant_id.clone(),
+            Self::Cancel(key)
+            | Self::Fulfil(key, _)
+            | Self::Resend(key, _)
+            | Self::Refund(key, ..)
+            | Self::Settle(key, ..) => key.tenant.clone(),
+            Self::Reconcile => builders::tenant_id(ACME),
+        }
+    }
+
     pub(crate) fn label(&self) -> String {
         match self {
-            Self::Post(bill) => format!("post {}", bill.reference),
+            Self::Post(tenant, bill) => format!("post {} of {tenant}", bill.reference),
             Self::Hook(id) => format!("webhook {id}"),
             Self::Send { task, .. } => format!("send {} {}", task.reference_id, task.message),
             Self::Cancel(key) => format!("cancel {}", key.reference),
@@ -91,11 +109,19 @@ pub(crate) struct Process {
     future: Pin<Box<dyn Future<Output = End> + Send>>,
 }
 
+/// A webhook that has arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrived {
+    pub(crate) tenant: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) raw: RawWebhook,
+}
+
 /// What lives longer than a process.
 #[derive(Debug, Clone)]
 pub(crate) struct Around {
     pub(crate) world: World,
-    pub(crate) shop: Arc<Shop>,
+    pub(crate) tenants: Tenants,
     pub(crate) pace: Arc<Pace>,
     pub(crate) random: Arc<SeededRandom>,
 }
@@ -106,14 +132,14 @@ impl Process {
         around: &Around,
         job: Job,
         ahead: i64,
-        raw: Option<(&'static str, RawWebhook)>,
+        hook: Option<Arrived>,
     ) -> Self {
         let now = around.world.with(|s| s.now);
         Self {
             id,
             stop: None,
             ends: now + job.patience(),
-            future: Box::pin(run(around.clone(), job.clone(), ahead, raw)),
+            future: Box::pin(run(around.clone(), job.clone(), ahead, hook)),
             job,
         }
     }
@@ -134,13 +160,16 @@ impl Process {
     }
 }
 
-async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, RawWebhook)>) -> End {
+async fn run(around: Around, job: Job, ahead: i64, hook: Option<Arrived>) -> End {
     let Around {
         world,
-        shop,
+        tenants,
         pace,
         random,
     } = around;
+    let Some(shop) = tenants.read(&job.tenant(hook.as_ref())) else {
+        return End::Refused("there is no such tenant".to_owned());
+    };
     let clock = Skewed {
         world: world.clone(),
         ahead,
@@ -163,7 +192,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
         clock,
     };
     match job {
-        Job::Post(bill) => {
+        Job::Post(_, bill) => {
             let deps = create_invoice::Deps {
                 store,
                 queue,
@@ -191,12 +220,15 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
             }
         }
         Job::Hook(_) => {
-            let Some((source, raw)) = raw else {
+            let Some(Arrived { source, raw, .. }) = hook else {
                 return End::Refused("nothing came".to_owned());
             };
             let read = match source {
+                // As pg-webhook does: whichever account of this gateway signed it.
                 "razorpay" => {
-                    let gateway = shop.gateways.current();
+                    let signed = |gateway: &&dyn Gateway| gateway.verify(raw.clone()).is_ok();
+                    let current = shop.gateways.current();
+                    let gateway = shop.gateways.named(source).find(signed).unwrap_or(current);
                     gateway.verify(raw).map(|w| gateway.read(&w))
                 }
                 _ => shop.channel.verify(raw).map(|w| shop.channel.read(&w)),
@@ -264,7 +296,7 @@ async fn run(around: Around, job: Job, ahead: i64, raw: Option<(&'static str, Ra
                 .map(|_| ()),
         ),
         Job::Reconcile => {
-            let tenants = &shop.tenants;
+            let tenants = &tenants.documents;
             let deps = reconcile::Deps {
                 store,
                 queue,

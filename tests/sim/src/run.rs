@@ -17,10 +17,10 @@ use serde_json::json;
 
 use crate::check::{self, Seen};
 use crate::logs;
-use crate::process::{Around, End, Job, Process};
+use crate::process::{Around, Arrived, End, Job, Process};
 use crate::rng::Rng;
-use crate::shop::Shop;
-use crate::vendors::{self, About, Hook};
+use crate::shop::{self, Shop, Tenants};
+use crate::vendors::{self, ACME, About, Hook, Paid, Through};
 use crate::world::{Fate, START, State, World};
 
 /// The bill's total, paise.
@@ -102,6 +102,12 @@ pub struct Run {
     /// How often a process dies at a stop, in a thousand.
     deaths: u32,
     skew: i64,
+    /// Documents that the tenant may have instead of the one it has.
+    kin: Vec<Arc<Shop>>,
+    /// The tenant's document has been changed.
+    has_moved: bool,
+    /// Where customers write to.
+    provider: &'static str,
 }
 
 impl Run {
@@ -119,7 +125,7 @@ impl Run {
         let mut run = Self {
             around: Around {
                 world: world.clone(),
-                shop: Arc::clone(shop),
+                tenants: Tenants::new(shop),
                 pace: Arc::new(Pace::new(1)),
                 random: Arc::new(SeededRandom::new(seed)),
             },
@@ -140,15 +146,29 @@ impl Run {
             listing: false,
             deaths: 0,
             skew: 0,
+            kin: Vec::new(),
+            has_moved: false,
+            provider: if shop.channel.name() == "meta" {
+                "meta"
+            } else {
+                "exotel"
+            },
         };
-        run.want("BM345A-12");
+        run.want(ACME, "BM345A-12");
         run
     }
 
-    fn want(&mut self, reference: &str) {
+    /// Documents the tenant's may be changed to while its orders are open: those of the same messaging provider.
+    pub(crate) fn may_become(&mut self, shops: &[Arc<Shop>]) {
+        let alike =
+            |shop: &&Arc<Shop>| (shop.channel.name() == "meta") == (self.provider == "meta");
+        self.kin = shops.iter().filter(alike).cloned().collect();
+    }
+
+    fn want(&mut self, tenant: &str, reference: &str) {
         let bill = builders::bill_with(|bill| bill["reference_id"] = json!(reference));
         self.bills.push(Wanted {
-            key: builders::key("acme", reference),
+            key: builders::key(tenant, reference),
             bill,
             begun: false,
             taken: false,
@@ -177,20 +197,21 @@ impl Run {
         } else {
             self.rng.within(-self.skew, self.skew)
         };
-        let raw = match &job {
+        let hook = match &job {
             Job::Hook(id) => self.world.with(|s| {
-                s.vendors
-                    .hooks
-                    .iter()
-                    .find(|h| h.id == *id)
-                    .map(|h| (h.source, h.raw.clone()))
+                let hook = s.vendors.hooks.iter().find(|h| h.id == *id);
+                hook.map(|h| Arrived {
+                    tenant: h.tenant,
+                    source: h.source,
+                    raw: h.raw.clone(),
+                })
             }),
             _ => None,
         };
         self.world
             .with(|s| s.note(|| format!("[{id}] begins: {}", job.label())));
         self.processes
-            .push(Process::start(id, &self.around, job, ahead, raw));
+            .push(Process::start(id, &self.around, job, ahead, hook));
         id
     }
 
@@ -279,14 +300,16 @@ impl Run {
             (Job::Send { receipt, .. }, End::Done) if !answer_lost => {
                 self.world.with(|s| s.queue.delete(*receipt))
             }
-            (Job::Post(bill), End::Done) if !answer_lost => {
+            (Job::Post(tenant, bill), End::Done) if !answer_lost => {
                 for wanted in &mut self.bills {
-                    wanted.taken |= wanted.key.reference == bill.reference;
+                    wanted.taken |=
+                        wanted.key.tenant == *tenant && wanted.key.reference == bill.reference;
                 }
             }
-            (Job::Post(bill), End::Refused(_)) => {
+            (Job::Post(tenant, bill), End::Refused(_)) => {
                 for wanted in &mut self.bills {
-                    wanted.refused |= wanted.key.reference == bill.reference;
+                    wanted.refused |=
+                        wanted.key.tenant == *tenant && wanted.key.reference == bill.reference;
                 }
             }
             (Job::Refund(_, name, _), End::Done | End::Refused(_)) if !answer_lost => {
@@ -552,18 +575,13 @@ impl Run {
             return 0;
         };
         wanted.begun = true;
-        let bill = wanted.bill.clone();
-        self.start(Job::Post(Box::new(bill)))
+        let (tenant, bill) = (wanted.key.tenant.clone(), wanted.bill.clone());
+        self.start(Job::Post(tenant, Box::new(bill)))
     }
 
-    /// The customer pays, if there is anything to pay.
-    pub(crate) fn pay(
-        &mut self,
-        reference: Option<&str>,
-        amount: i64,
-        status: &'static str,
-        silent: bool,
-    ) -> bool {
+    /// A customer pays, if there is anything to pay: a link that is on record, or a message with a checkout.
+    pub(crate) fn pay(&mut self, paid: Paid) -> bool {
+        let pick = self.rng.number();
         self.world.with(|s| {
             let now = s.now;
             s.vendors.expire_links(now);
@@ -577,27 +595,51 @@ impl Run {
                     _ => None,
                 })
                 .collect();
-            let open = |l: &vendors::Link| {
-                l.status == "created"
-                    && given.contains(&l.id)
-                    && reference.is_none_or(|r| r == l.reference)
-            };
-            let Some(link) = s.vendors.links.iter().position(open) else {
+            let links = s.vendors.links.iter().enumerate();
+            let open = links.filter(|(_, l)| l.status == "created" && given.contains(&l.id));
+            let mut ways: Vec<Through> = open.map(|(at, _)| Through::Link(at)).collect();
+            // Inside WhatsApp the customer can pay until the order is over.
+            for (at, checkout) in s.vendors.checkouts.iter().enumerate() {
+                let order = s.items.get(&checkout.owner).and_then(|i| i.order.as_ref());
+                let through = Through::Checkout(at);
+                let is_paid = |p: &vendors::Payment| p.through == through && p.status == "captured";
+                if !s.vendors.payments.iter().any(is_paid)
+                    && order
+                        .is_some_and(|o| o.payment_status().is_open() && o.expires_at().get() > now)
+                {
+                    ways.push(through);
+                }
+            }
+            let Some(way) = ways.get(usize::try_from(pick).unwrap_or(0) % ways.len().max(1)) else {
                 return false;
             };
-            s.note(|| {
-                format!(
-                    "the customer pays {amount}: {status}{}",
-                    if silent {
-                        ", and no webhook will tell"
-                    } else {
-                        ""
-                    }
-                )
-            });
-            s.vendors.pay(now, link, amount, status, silent);
+            s.note(|| format!("the customer pays through {way:?}: {paid:?}"));
+            s.vendors.pay(now, *way, paid);
             true
         })
+    }
+
+    /// The bill's sum, with the fee of the account where the customer bears it.
+    pub(crate) fn sum(&self, status: &'static str, silent: bool) -> Paid {
+        let fee = self.world.with(|s| s.vendors.fee);
+        Paid {
+            amount: TOTAL + fee,
+            fee,
+            offer: 0,
+            status,
+            silent,
+        }
+    }
+
+    /// Another sum than the bill's, and nobody says why.
+    pub(crate) const fn other_sum(amount: i64) -> Paid {
+        Paid {
+            amount,
+            fee: 0,
+            offer: 0,
+            status: "captured",
+            silent: false,
+        }
     }
 
     // ---- A storm -------------------------------------------------------------------------------------------------------
@@ -618,7 +660,20 @@ impl Run {
         });
         if self.rng.permille(100) {
             // A bill whose number another bill's second sending would like to have.
-            self.want("BM345A-12-2");
+            self.want(ACME, "BM345A-12-2");
+        }
+        if self.rng.permille(250) {
+            // Another tenant with the same account and the same number on a bill.
+            let neighbour = shop::neighbour();
+            self.want(neighbour.tenant.id.as_str(), "BM345A-12");
+            self.around.tenants.put(&neighbour);
+            self.world.with(|s| s.vendors.shared = true);
+        }
+        if !self.rng.permille(200) {
+            self.kin.clear();
+        }
+        if self.rng.permille(150) {
+            self.world.with(|s| s.vendors.fee = 1003);
         }
         let busy = *self.rng.pick(&[550, 750, 900]);
         let reach = *self.rng.pick(&[2, 20, 20, 400]);
@@ -639,8 +694,37 @@ impl Run {
                 return;
             }
         }
+        if self.rng.permille(20) {
+            self.flood();
+        }
         let pays = self.rng.permille(600);
         self.calm(pays);
+    }
+
+    /// A till that does not stop: the order refuses it in time, and what comes of the money is still taken.
+    fn flood(&mut self) {
+        let key = self.bills[0].key.clone();
+        let kind = self.rng.below(3);
+        self.world
+            .with(|s| s.note(|| "a till does not stop".to_owned()));
+        for n in 0..130 {
+            let job = match (kind, n % 2) {
+                (0, _) => Job::Resend(key.clone(), None),
+                (_, 0) => Job::Fulfil(key.clone(), Fulfilment::Processing),
+                _ => Job::Fulfil(key.clone(), Fulfilment::Shipped),
+            };
+            if kind == 0 {
+                self.advance(61);
+                while let Some(id) = self.receive_next() {
+                    self.finish(id);
+                }
+            }
+            let id = self.start(job);
+            self.finish(id);
+            if self.world.with(|s| s.violation.is_some()) {
+                return;
+            }
+        }
     }
 
     fn fate(&mut self, index: usize) -> Fate {
@@ -671,7 +755,7 @@ impl Run {
         match self.rng.below(100) {
             0..=9 => {
                 let index = self.rng.below(self.bills.len());
-                if self.bills[0].taken && self.bills.len() == 1 && !self.rng.permille(200) {
+                if self.bills.iter().all(|b| b.taken) && !self.rng.permille(200) {
                     return self.hooks();
                 }
                 self.post(index);
@@ -700,8 +784,10 @@ impl Run {
             }
             79..=86 => self.refund(),
             87..=92 => self.shopkeeper(),
-            93..=94 => self.dashboard(),
+            93 => self.dashboard(),
+            94 => self.words(),
             95 => self.strangers(),
+            96 => self.new_document(),
             _ => self.queue_trouble(),
         }
     }
@@ -761,25 +847,43 @@ impl Run {
 
     fn customer(&mut self) {
         let what = self.rng.below(12);
-        let silent = self.rng.permille(150) && self.world.with(|s| s.vendors.payments.is_empty());
+        // Of a bill that went out several times and is paid inside WhatsApp, only the message that was told of is asked about.
+        let silent = self.rng.permille(150)
+            && self
+                .world
+                .with(|s| s.vendors.payments.is_empty() && s.vendors.checkouts.is_empty());
         match what {
-            0..=6 => {
-                self.pay(None, TOTAL, "captured", silent);
+            0..=5 => {
+                let paid = self.sum("captured", silent);
+                self.pay(paid);
+            }
+            // An offer of the gateway's: less is taken, and the bill is paid.
+            6 => {
+                let paid = Paid {
+                    amount: TOTAL - 5000,
+                    fee: 0,
+                    offer: 5000,
+                    status: "captured",
+                    silent: false,
+                };
+                self.pay(paid);
             }
             7 | 8 => {
-                self.pay(None, TOTAL, "failed", false);
+                let paid = self.sum("failed", false);
+                self.pay(paid);
             }
-            // An offer of the gateway's, or a fee of the bank's.
+            // Another sum, and the gateway does not say that the bill is paid by it.
             9 => {
                 let amount = *self.rng.pick(&[TOTAL - 1000, TOTAL + 1000]);
-                self.pay(None, amount, "captured", false);
+                self.pay(Self::other_sum(amount));
             }
             // Two devices at once, or the bank changed its mind.
             10 => self.world.with(|s| {
                 let now = s.now;
                 if let Some(link) = s.vendors.links.iter().position(|l| l.status == "paid") {
                     s.note(|| "the customer pays again".to_owned());
-                    s.vendors.pay(now, link, TOTAL, "captured", false);
+                    s.vendors
+                        .pay(now, Through::Link(link), Self::other_sum(TOTAL));
                 }
             }),
             _ => self.world.with(|s| {
@@ -805,7 +909,7 @@ impl Run {
             s.vendors
                 .payments
                 .iter()
-                .filter(|p| p.status == "captured")
+                .filter(|p| p.status == "captured" && p.owner.as_ref() == Some(&self.bills[0].key))
                 .map(|p| p.id.clone())
                 .collect()
         });
@@ -862,13 +966,58 @@ impl Run {
         self.refund_in_dashboard(amount, pick);
     }
 
-    /// Somebody says that the bill is paid who cannot know.
+    /// Somebody says that the bill is paid who cannot know; or somebody else's link on the same account has the bill's number.
     fn strangers(&mut self) {
         let raw = vendors::forged("BM345A-12", TOTAL);
-        if self.around.shop.gateways.current().verify(raw).is_ok() {
+        let acme = self.around.tenants.read(&self.bills[0].key.tenant);
+        if acme.is_some_and(|shop| shop.gateways.current().verify(raw).is_ok()) {
             self.world
                 .with(|s| s.wrong(|| "a forged webhook is believed".to_owned()));
         }
+        let number = *self.rng.pick(&["BM345A-12", "BM345A-12-2"]);
+        let fails = self.rng.permille(300);
+        // Until its document is changed the tenant has one account.
+        let second = self.rng.permille(500) && self.has_moved;
+        let account = if second {
+            vendors::Account::Second
+        } else {
+            vendors::Account::First
+        };
+        self.world.with(|s| {
+            let now = s.now;
+            if let Some(link) = s.vendors.link_of_dashboard(now, number, TOTAL, account) {
+                s.note(|| format!("a link of the dashboard with the number {number} is paid"));
+                let status = if fails { "failed" } else { "captured" };
+                let paid = Paid {
+                    status,
+                    ..Self::other_sum(TOTAL)
+                };
+                s.vendors.pay(now, Through::Link(link), paid);
+            }
+        });
+    }
+
+    /// The customer writes to the shop.
+    fn words(&mut self) {
+        let text = *self.rng.pick(&["STOP", "START", "thank you"]);
+        let source = self.provider;
+        self.world.with(|s| {
+            let now = s.now;
+            s.note(|| format!("the customer writes {text}"));
+            s.vendors.write(now, source, text);
+        });
+    }
+
+    /// The tenant's document is changed while its orders are open.
+    fn new_document(&mut self) {
+        if self.kin.is_empty() {
+            return;
+        }
+        let shop = Arc::clone(self.rng.pick(&self.kin));
+        self.world
+            .with(|s| s.note(|| format!("the tenant's document is now {}", shop.name)));
+        self.around.tenants.put(&shop);
+        self.has_moved = true;
     }
 
     // ---- Quiet days ----------------------------------------------------------------------------------------------------
@@ -922,8 +1071,11 @@ impl Run {
         if self.receive_next().is_some() {
             return true;
         }
-        if pays && self.pay(None, TOTAL, "captured", false) {
-            return true;
+        if pays {
+            let paid = self.sum("captured", false);
+            if self.pay(paid) {
+                return true;
+            }
         }
         if let Some(asked) = self.asked.iter().find(|a| !a.known) {
             let job = Job::Refund(asked.key.clone(), asked.id.clone(), asked.ask.clone());

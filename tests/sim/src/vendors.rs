@@ -8,6 +8,8 @@ use chatbill_domain::ids::OrderKey;
 use chatbill_domain::message::{Form, Progress, Report, Tag};
 use chatbill_domain::signature::hmac_sha256;
 use chatbill_domain::webhook::RawWebhook;
+use chatbill_testkit::builders;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::rng::Rng;
@@ -15,8 +17,36 @@ use crate::world::State;
 
 /// The secret in the address Exotel reports to.
 pub(crate) const TOKEN: &str = "a-token-of-24-characters";
+/// The secret of the neighbour's webhook at the gateway; the account is the same.
+pub(crate) const NEIGHBOUR_SECRET: &str = "the-neighbour-s-webhook-secret";
+/// The secret of the webhook of the tenant's second account at the gateway.
+pub(crate) const SECOND_SECRET: &str = "second-webhook-secret";
+/// `rzp_test_2:second-key-secret`, as it stands in a header.
+const SECOND_KEY: &str = "Basic cnpwX3Rlc3RfMjpzZWNvbmQta2V5LXNlY3JldA==";
+/// The tenant all runs have.
+pub(crate) const ACME: &str = "acme";
+/// The neighbour.
+const BRAVO: &str = "bravo";
 /// A try whose answer is out is not repeated sooner than this, milliseconds: `delivery::UNKNOWN_WAIT` less what clocks may differ.
 const BLIND: i64 = 112_000;
+
+/// A process that began before the customer's word was stored may still send, milliseconds: `send-status`'s time-out.
+const PATIENCE: i64 = 61_000;
+
+/// What a customer pays, and how it ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paid {
+    /// What is taken from the customer, the fee included and the offer taken off.
+    pub(crate) amount: i64,
+    /// The gateway's fee in it.
+    pub(crate) fee: i64,
+    /// The gateway's offer not in it.
+    pub(crate) offer: i64,
+    /// `captured` or `failed`.
+    pub(crate) status: &'static str,
+    /// No webhook will tell.
+    pub(crate) silent: bool,
+}
 
 /// All vendors.
 #[derive(Debug)]
@@ -34,6 +64,12 @@ pub(crate) struct Vendors {
     keys: BTreeMap<String, (i64, Vec<u8>, usize)>,
     pub(crate) accepted: Vec<Accepted>,
     pub(crate) hooks: Vec<Hook>,
+    /// Bills that can be paid inside WhatsApp, by the references of their messages.
+    pub(crate) checkouts: Vec<Checkout>,
+    /// Another tenant has the same account: every event of it goes to both.
+    pub(crate) shared: bool,
+    /// The customer bears the gateway's fee, paise.
+    pub(crate) fee: i64,
     made: u32,
 }
 
@@ -50,7 +86,38 @@ impl Default for Vendors {
             keys: BTreeMap::new(),
             accepted: Vec::new(),
             hooks: Vec::new(),
+            checkouts: Vec::new(),
+            shared: false,
+            fee: 0,
             made: 0,
+        }
+    }
+}
+
+/// A bill with a way to pay inside WhatsApp, as it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkout {
+    /// Whose it is.
+    pub(crate) owner: OrderKey,
+    /// The reference of the message.
+    pub(crate) reference: String,
+    notes: Value,
+}
+
+/// Accounts at the gateway. Only the first is anybody else's, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Account {
+    First,
+    Second,
+}
+
+impl Account {
+    fn of(call: &HttpCall) -> Self {
+        let key = call.authorization.as_ref().map(|a| a.expose_secret());
+        if key == Some(SECOND_KEY) {
+            Self::Second
+        } else {
+            Self::First
         }
     }
 }
@@ -58,6 +125,9 @@ impl Default for Vendors {
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     pub(crate) id: String,
+    account: Account,
+    /// Whose it is; nobody's here when it was made in the dashboard.
+    pub(crate) owner: Option<OrderKey>,
     pub(crate) reference: String,
     amount: i64,
     pub(crate) status: &'static str,
@@ -69,13 +139,34 @@ pub(crate) struct Link {
 #[derive(Debug, Clone)]
 pub(crate) struct Payment {
     pub(crate) id: String,
-    pub(crate) link: usize,
+    /// Whose money it is.
+    pub(crate) owner: Option<OrderKey>,
+    pub(crate) through: Through,
+    /// What was taken from the customer.
     pub(crate) amount: i64,
+    /// Of this, what the customer pays the gateway on top of the bill.
+    pub(crate) fee: i64,
+    /// What an offer of the gateway took off the bill.
+    pub(crate) offer: i64,
     /// `failed` or `captured`.
     pub(crate) status: &'static str,
     created_at: i64,
     /// None of its webhooks will ever come.
     pub(crate) silent: bool,
+}
+
+impl Payment {
+    /// What it is worth to the bill.
+    pub(crate) const fn worth(&self) -> i64 {
+        self.amount - self.fee + self.offer
+    }
+}
+
+/// Where a payment was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    Link(usize),
+    Checkout(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -91,11 +182,14 @@ pub(crate) struct Refund {
     created_at: i64,
     /// When a pending one is settled, milliseconds.
     pub(crate) settles: i64,
+    /// We asked the messaging provider for it.
+    pub(crate) native: bool,
 }
 
 /// A message a provider took.
 #[derive(Debug, Clone)]
 pub(crate) struct Accepted {
+    tenant: &'static str,
     pub(crate) tag: Tag,
     /// The provider says that it did not arrive.
     pub(crate) failed: bool,
@@ -105,6 +199,8 @@ pub(crate) struct Accepted {
 #[derive(Debug, Clone)]
 pub(crate) struct Hook {
     pub(crate) id: u32,
+    /// Whose address it goes to.
+    pub(crate) tenant: &'static str,
     pub(crate) source: &'static str,
     pub(crate) raw: RawWebhook,
     pub(crate) about: About,
@@ -117,10 +213,12 @@ pub(crate) struct Hook {
 /// What must be there once a webhook was acknowledged.
 #[derive(Debug, Clone)]
 pub(crate) enum About {
-    /// A payment in this state, of the order of this reference.
-    Payment(String, String, &'static str, i64),
+    /// A payment in this state, of this order.
+    Payment(OrderKey, String, &'static str, i64),
     Refund(String),
     Message(Tag, &'static str),
+    /// What the customer wrote.
+    Wrote(String),
     Other,
 }
 
@@ -130,8 +228,41 @@ impl Vendors {
         format!("{prefix}_{}", self.made)
     }
 
+    /// An event of the gateway's account goes to everybody who has told it an address, each signed with a secret of their own.
+    fn announce(
+        &mut self,
+        account: Account,
+        now: i64,
+        event: &str,
+        payload: &Value,
+        about: &About,
+        label: &str,
+    ) {
+        let addresses: &[(&'static str, &str)] = match account {
+            Account::Second => &[(ACME, SECOND_SECRET)],
+            Account::First if self.shared => {
+                &[(ACME, "test-webhook-secret"), (BRAVO, NEIGHBOUR_SECRET)]
+            }
+            Account::First => &[(ACME, "test-webhook-secret")],
+        };
+        for (tenant, secret) in addresses {
+            let is_theirs = match about {
+                About::Payment(owner, ..) => owner.tenant.as_str() == *tenant,
+                _ => true,
+            };
+            let about = if is_theirs {
+                about.clone()
+            } else {
+                About::Other
+            };
+            let raw = signed(event, now / 1000, payload, secret);
+            self.hook(tenant, "razorpay", now, about, label.to_owned(), raw);
+        }
+    }
+
     fn hook(
         &mut self,
+        tenant: &'static str,
         source: &'static str,
         at: i64,
         about: About,
@@ -141,6 +272,7 @@ impl Vendors {
         self.made += 1;
         self.hooks.push(Hook {
             id: self.made,
+            tenant,
             source,
             raw,
             about,
@@ -155,26 +287,43 @@ impl Vendors {
         let captured: Vec<Value> = self
             .payments
             .iter()
-            .filter(|p| p.link == index && p.status == "captured")
+            .filter(|p| p.through == Through::Link(index) && p.status == "captured")
             .map(|p| json!({"payment_id": p.id, "amount": p.amount, "status": "captured", "method": "upi", "created_at": p.created_at}))
             .collect();
         json!({
             "id": link.id, "short_url": format!("https://rzp.io/i/{}", link.id), "status": link.status, "amount": link.amount,
-            "amount_paid": captured.iter().filter_map(|p| p["amount"].as_i64()).sum::<i64>(), "currency": "INR",
+            "amount_paid": if link.status == "paid" { link.amount } else { 0 }, "currency": "INR",
             "reference_id": link.reference, "expire_by": link.expire_by, "notes": link.notes, "order_id": link.order,
             "payments": captured
         })
     }
 
     fn payment_json(&self, payment: &Payment) -> Value {
-        let link = &self.links[payment.link];
+        let (order, notes) = match payment.through {
+            Through::Link(link) => (
+                json!(self.links[link].order),
+                self.links[link].notes.clone(),
+            ),
+            Through::Checkout(checkout) => (
+                json!(format!("order_of_{}", payment.id)),
+                self.checkouts[checkout].notes.clone(),
+            ),
+        };
         let refunded = self.given_back(&payment.id);
-        json!({
-            "id": payment.id, "amount": payment.amount, "currency": "INR", "status": payment.status, "order_id": link.order,
-            "method": "upi", "created_at": payment.created_at, "notes": link.notes, "amount_refunded": refunded,
+        let mut json = json!({
+            "id": payment.id, "amount": payment.amount, "currency": "INR", "status": payment.status, "order_id": order,
+            "method": "upi", "created_at": payment.created_at, "notes": notes, "amount_refunded": refunded,
             "refund_status": if refunded == 0 { Value::Null } else if refunded < payment.amount { "partial".into() } else { "full".into() },
             "captured": payment.status == "captured", "vpa": "pallavi@ok", "contact": "+919876543210"
-        })
+        });
+        if payment.fee > 0 {
+            json["fee"] = json!(payment.fee);
+            json["fee_bearer"] = json!("customer");
+        }
+        if payment.offer > 0 {
+            json["offer_id"] = json!("offer_1");
+        }
+        json
     }
 
     /// What of a payment went back or is on its way.
@@ -183,30 +332,30 @@ impl Vendors {
         self.refunds.iter().filter(counts).map(|r| r.amount).sum()
     }
 
-    /// A customer pays, or fails to. `amount` is what is taken.
-    pub(crate) fn pay(
-        &mut self,
-        now: i64,
-        link: usize,
-        amount: i64,
-        status: &'static str,
-        silent: bool,
-    ) {
+    /// A customer pays, or fails to.
+    pub(crate) fn pay(&mut self, now: i64, through: Through, paid: Paid) {
         let created_at = now / 1000 + self.ahead;
-        if self.links[link].order.is_none() {
-            self.links[link].order = Some(format!("order_{link}"));
-        }
+        let owner = match through {
+            Through::Link(link) => {
+                self.links[link].order = Some(format!("order_{link}"));
+                self.links[link].owner.clone()
+            }
+            Through::Checkout(checkout) => Some(self.checkouts[checkout].owner.clone()),
+        };
         let id = self.name("pay");
         self.payments.push(Payment {
             id,
-            link,
-            amount,
+            owner,
+            through,
+            amount: paid.amount,
+            fee: paid.fee,
+            offer: paid.offer,
             status: "failed",
             created_at,
-            silent,
+            silent: paid.silent,
         });
         let index = self.payments.len() - 1;
-        if status == "captured" {
+        if paid.status == "captured" {
             self.capture(now, index);
         } else {
             self.tell_of_payment(now, index, "payment.failed");
@@ -216,7 +365,14 @@ impl Vendors {
     /// The bank took the money; for an attempt that had failed it changed its mind.
     pub(crate) fn capture(&mut self, now: i64, index: usize) {
         self.payments[index].status = "captured";
-        let link = self.payments[index].link;
+        let Through::Link(link) = self.payments[index].through else {
+            // The messaging provider tells of it, and the gateway's account has the event as well.
+            self.tell_of_payment(now, index, "whatsapp");
+            if self.rng.permille(500) {
+                self.tell_of_payment(now, index, "payment.captured");
+            }
+            return;
+        };
         let first = self.links[link].status == "created";
         if first {
             self.links[link].status = "paid";
@@ -240,26 +396,135 @@ impl Vendors {
         if payment.silent {
             return;
         }
-        let link = self.links[payment.link].clone();
-        let mut payload = json!({"payment": {"entity": self.payment_json(&payment)}});
-        match event {
-            "payment_link.paid" => {
-                payload["payment_link"] = json!({"entity": self.link_json(payment.link)});
-            }
-            "order.paid" => {
-                payload["order"] = json!({"entity": {"id": link.order, "receipt": link.reference, "notes": link.notes}});
-            }
-            _ => {}
-        }
-        let about = About::Payment(
-            link.reference,
-            payment.id.clone(),
-            payment.status,
-            payment.amount,
-        );
+        let about = match &payment.owner {
+            Some(owner) => About::Payment(
+                owner.clone(),
+                payment.id.clone(),
+                payment.status,
+                payment.amount,
+            ),
+            None => About::Other,
+        };
         let label = format!("{event} {} of {}", payment.id, payment.amount);
-        let raw = signed(event, now / 1000, payload);
-        self.hook("razorpay", now, about, label, raw);
+        if event == "whatsapp" {
+            let raw = self.meta_payment(&payment, now);
+            return self.hook(ACME, "meta", now, about, label, raw);
+        }
+        let mut payload = json!({"payment": {"entity": self.payment_json(&payment)}});
+        if let Through::Link(link) = payment.through {
+            match event {
+                "payment_link.paid" => {
+                    payload["payment_link"] = json!({"entity": self.link_json(link)});
+                }
+                "order.paid" => {
+                    let link = &self.links[link];
+                    payload["order"] = json!({"entity": {"id": link.order, "receipt": link.reference, "notes": link.notes,
+                        "amount": link.amount, "amount_paid": link.amount, "status": "paid"}});
+                }
+                _ => {}
+            }
+        }
+        // A payment inside WhatsApp is known to the gateway, too; what must be known of it the provider tells.
+        let about = match payment.through {
+            Through::Link(_) => about,
+            Through::Checkout(_) => About::Other,
+        };
+        let account = self.account(payment.through);
+        self.announce(account, now, event, &payload, &about, &label);
+    }
+
+    /// At which account a payment is.
+    fn account(&self, through: Through) -> Account {
+        match through {
+            Through::Link(link) => self.links[link].account,
+            Through::Checkout(_) => Account::First,
+        }
+    }
+
+    /// At which account a payment of this id is.
+    fn has(&self, account: Account, payment: &str) -> bool {
+        self.payments
+            .iter()
+            .any(|p| p.id == payment && self.account(p.through) == account)
+    }
+
+    /// Meta, "Webhooks, payment status".
+    fn meta_payment(&self, payment: &Payment, now: i64) -> RawWebhook {
+        let transaction = self.meta_transaction(payment);
+        let Through::Checkout(checkout) = payment.through else {
+            return meta_signed(&json!({}));
+        };
+        let of_payment = self.refunds.iter().filter(|r| r.payment == payment.id);
+        let refunds: Vec<Value> = of_payment.map(meta_refund_json).collect();
+        meta_signed(
+            &json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
+            "messaging_product": "whatsapp", "metadata": {"phone_number_id": "106540352242922"}, "statuses": [{
+                "id": "x", "recipient_id": "919876543210", "type": "payment",
+                "status": if payment.status == "captured" { "captured" } else { "pending" },
+                "payment": {"reference_id": self.checkouts[checkout].reference, "amount": {"value": payment.amount, "offset": 100},
+                    "currency": "INR", "transaction": transaction, "refunds": refunds},
+                "timestamp": (now / 1000).to_string()}]}}]}]}),
+        )
+    }
+
+    fn meta_transaction(&self, payment: &Payment) -> Value {
+        json!({"id": format!("order_of_{}", payment.id), "pg_transaction_id": payment.id, "type": "razorpay",
+            "status": if payment.status == "captured" { "success" } else { "failed" },
+            "created_timestamp": payment.created_at, "updated_timestamp": payment.created_at, "method": {"type": "upi"}})
+    }
+
+    /// Meta, "Payment gateway integrations": lookup and refund.
+    fn meta_payments(&mut self, now: i64, call: &HttpCall) -> HttpReply {
+        if call.label == "meta.refund" {
+            return self.meta_refund(now, &body(call));
+        }
+        let reference = call.url.rsplit('/').next().unwrap_or_default();
+        let payments: Vec<Value> = self
+            .payments
+            .iter()
+            .filter(|p| matches!(p.through, Through::Checkout(c) if self.checkouts[c].reference == reference))
+            .map(|p| {
+                let mut transaction = self.meta_transaction(p);
+                transaction["amount"] = json!({"value": p.amount, "offset": 100});
+                transaction["currency"] = json!("INR");
+                transaction["refunds"] = self.refunds.iter().filter(|r| r.payment == p.id).map(meta_refund_json).collect();
+                json!({"reference_id": reference, "status": if p.status == "captured" { "captured" } else { "pending" },
+                    "amount": {"value": p.amount, "offset": 100}, "currency": "INR", "transactions": [transaction]})
+            })
+            .collect();
+        reply(200, &json!({"payments": payments}))
+    }
+
+    /// Meta's call names the bill only, and has no device against doing it twice.
+    fn meta_refund(&mut self, now: i64, wanted: &Value) -> HttpReply {
+        let reference = wanted["reference_id"].as_str().unwrap_or_default();
+        let amount = wanted["amount"]["value"]
+            .as_str()
+            .and_then(|v| v.parse().ok());
+        let payment = self.payments.iter().find(|p| {
+            p.status == "captured"
+                && matches!(p.through, Through::Checkout(c) if self.checkouts[c].reference == reference)
+        });
+        let (Some(payment), Some(amount)) = (payment.map(|p| p.id.clone()), amount) else {
+            return reply(
+                400,
+                &json!({"error": {"message": "no such payment", "code": 100}}),
+            );
+        };
+        match self.give_back(now, &payment, amount, None, json!({})) {
+            Some(index) => {
+                self.refunds[index].native = true;
+                let refund = &self.refunds[index];
+                reply(
+                    200,
+                    &json!({"id": refund.id, "status": meta_refund_word(refund), "speed_processed": "normal"}),
+                )
+            }
+            None => reply(
+                400,
+                &json!({"error": {"message": "more than is left", "code": 100}}),
+            ),
+        }
     }
 
     /// A link's end.
@@ -276,8 +541,8 @@ impl Vendors {
 
     fn tell_of_link(&mut self, now: i64, index: usize, event: &str) {
         let payload = json!({"payment_link": {"entity": self.link_json(index)}});
-        let raw = signed(event, now / 1000, payload);
-        self.hook("razorpay", now, About::Other, event.to_owned(), raw);
+        let account = self.links[index].account;
+        self.announce(account, now, event, &payload, &About::Other, event);
     }
 
     /// A refund begins, asked for by us or in the dashboard. `None`: the payment has not so much left.
@@ -309,6 +574,7 @@ impl Vendors {
             notes,
             created_at: now / 1000 + self.ahead,
             settles,
+            native: false,
         });
         let index = self.refunds.len() - 1;
         self.tell_of_refund(now, index, "refund.created");
@@ -348,29 +614,47 @@ impl Vendors {
         if refund.token.is_some() && self.rng.permille(100) {
             return;
         }
-        let Some(payment) = self.payments.iter().find(|p| p.id == refund.payment) else {
+        let payment = self.payments.iter().find(|p| p.id == refund.payment);
+        let Some(payment) = payment.cloned() else {
             return;
         };
         let payload = json!({
-            "refund": {"entity": self.refund_json(&refund)}, "payment": {"entity": self.payment_json(payment)}
+            "refund": {"entity": self.refund_json(&refund)}, "payment": {"entity": self.payment_json(&payment)}
         });
-        let about = About::Refund(refund.id.clone());
         let label = format!("{event} {} of {}", refund.id, refund.amount);
-        let raw = signed(event, now / 1000, payload);
-        self.hook("razorpay", now, about, label, raw);
+        // Of a payment inside WhatsApp the messaging provider tells, too.
+        let about = match payment.through {
+            Through::Link(_) => About::Refund(refund.id.clone()),
+            Through::Checkout(_) => {
+                let raw = self.meta_payment(&payment, now);
+                let about = About::Refund(refund.id.clone());
+                self.hook(ACME, "meta", now, about, label.clone(), raw);
+                About::Other
+            }
+        };
+        let account = self.account(payment.through);
+        self.announce(account, now, event, &payload, &about, &label);
     }
 
     fn razorpay(&mut self, now: i64, call: &HttpCall) -> HttpReply {
         let path = call.url.trim_start_matches("https://api.razorpay.com/v1/");
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let parts: Vec<&str> = path.split('/').collect();
-        let by_id = |links: &[Link], id: &str| links.iter().position(|l| l.id == id);
+        let account = Account::of(call);
+        let by_id = |links: &[Link], id: &str| {
+            links
+                .iter()
+                .position(|l| l.id == id && l.account == account)
+        };
         match (call.method, parts.as_slice()) {
-            (Method::Post, ["payment_links"]) => self.create_link(now, &body(call)),
+            (Method::Post, ["payment_links"]) => self.create_link(account, now, &body(call)),
             (Method::Get, ["payment_links"]) => {
                 let wanted = query.trim_start_matches("reference_id=");
                 let found: Vec<Value> = (0..self.links.len())
-                    .filter(|i| self.links[*i].reference == wanted)
+                    .filter(|i| {
+                        let link = &self.links[*i];
+                        link.reference == wanted && link.account == account
+                    })
                     .map(|i| self.link_json(i))
                     .collect();
                 reply(200, &json!({"payment_links": found}))
@@ -395,11 +679,14 @@ impl Vendors {
                     _ => refusal("cannot cancel or expire an expired link"),
                 }
             }
+            (Method::Get, ["payments", id, "refunds"]) if !self.has(account, id) => {
+                refusal("The id provided does not exist")
+            }
             (Method::Get, ["orders", id, "payments"]) => {
                 let items: Vec<Value> = self
                     .payments
                     .iter()
-                    .filter(|p| self.links[p.link].order.as_deref() == Some(*id))
+                    .filter(|p| matches!(p.through, Through::Link(l) if self.links[l].order.as_deref() == Some(*id)))
                     .map(|p| self.payment_json(p))
                     .collect();
                 reply(200, &collection(&items))
@@ -414,6 +701,9 @@ impl Vendors {
                     .collect();
                 reply(200, &collection(&items))
             }
+            (Method::Post, ["payments", id, "refund"]) if !self.has(account, id) => {
+                refusal("The id provided does not exist")
+            }
             (Method::Post, ["payments", id, "refund"]) => self.create_refund(now, id, call),
             (Method::Get, ["refunds", id]) => match self.refunds.iter().find(|r| r.id == *id) {
                 Some(refund) => reply(200, &self.refund_json(refund)),
@@ -426,18 +716,20 @@ impl Vendors {
         }
     }
 
-    fn create_link(&mut self, now: i64, wanted: &Value) -> HttpReply {
+    fn create_link(&mut self, account: Account, now: i64, wanted: &Value) -> HttpReply {
         let reference = wanted["reference_id"].as_str().unwrap_or_default();
-        if self.links.iter().any(|l| l.reference == reference) {
+        let is_taken = |l: &Link| l.reference == reference && l.account == account;
+        if self.links.iter().any(is_taken) {
             return refusal("payment link creation with reference ID already attempted");
         }
         let expire_by = wanted["expire_by"].as_i64().unwrap_or_default();
         if expire_by < now / 1000 + self.ahead + 900 {
             return refusal("timestamp must be atleast 15 minutes in future");
         }
-        let id = self.name("plink");
-        self.links.push(Link {
-            id,
+        let index = self.add_link(Link {
+            id: String::new(),
+            account,
+            owner: owner_of(wanted["description"].as_str().unwrap_or_default()),
             reference: reference.to_owned(),
             amount: wanted["amount"].as_i64().unwrap_or_default(),
             status: "created",
@@ -445,7 +737,38 @@ impl Vendors {
             notes: wanted["notes"].clone(),
             order: None,
         });
-        reply(200, &self.link_json(self.links.len() - 1))
+        reply(200, &self.link_json(index))
+    }
+
+    fn add_link(&mut self, link: Link) -> usize {
+        let id = self.name("plink");
+        self.links.push(Link { id, ..link });
+        self.links.len() - 1
+    }
+
+    /// Somebody makes a link in the gateway's dashboard, with a number that a bill of ours has, and a note of our kind.
+    pub(crate) fn link_of_dashboard(
+        &mut self,
+        now: i64,
+        reference: &str,
+        amount: i64,
+        account: Account,
+    ) -> Option<usize> {
+        let is_taken = |l: &Link| l.reference == reference && l.account == account;
+        if self.links.iter().any(is_taken) {
+            return None;
+        }
+        Some(self.add_link(Link {
+            id: String::new(),
+            account,
+            owner: None,
+            reference: reference.to_owned(),
+            amount,
+            status: "created",
+            expire_by: now / 1000 + 24 * 3600,
+            notes: json!({"chatbill_reference": reference}),
+            order: None,
+        }))
     }
 
     fn create_refund(&mut self, now: i64, payment: &str, call: &HttpCall) -> HttpReply {
@@ -492,7 +815,14 @@ impl Vendors {
     }
 
     /// Takes a message or refuses it, and plans its reports.
-    fn take(&mut self, now: i64, tag: Tag, sms: bool, meta: bool) -> HttpReply {
+    fn take(
+        &mut self,
+        now: i64,
+        tenant: &'static str,
+        tag: Tag,
+        sms: bool,
+        meta: bool,
+    ) -> HttpReply {
         if self.rng.permille(self.moody) {
             return if meta {
                 let (status, code) = *self.rng.pick(&[
@@ -527,6 +857,7 @@ impl Vendors {
         }
         let failed = self.rng.permille(self.moody);
         self.accepted.push(Accepted {
+            tenant,
             tag: tag.clone(),
             failed,
         });
@@ -546,13 +877,20 @@ impl Vendors {
         for word in words {
             let at = now + self.rng.within(0, 8) * 1000;
             let raw = if meta {
-                self.meta_report(&id, &tag, word, at)
+                self.meta_report(number_of(tenant), &id, &tag, word, at)
             } else {
                 self.exotel_report(&id, &tag, word, sms)
             };
             let source = if meta { "meta" } else { "exotel" };
             let label = format!("{word} {tag}");
-            self.hook(source, at, About::Message(tag.clone(), word), label, raw);
+            self.hook(
+                tenant,
+                source,
+                at,
+                About::Message(tag.clone(), word),
+                label,
+                raw,
+            );
         }
         if meta {
             reply(
@@ -570,23 +908,53 @@ impl Vendors {
         }
     }
 
-    fn meta_report(&mut self, id: &str, tag: &Tag, word: &str, at: i64) -> RawWebhook {
+    fn meta_report(
+        &mut self,
+        number: &str,
+        id: &str,
+        tag: &Tag,
+        word: &str,
+        at: i64,
+    ) -> RawWebhook {
         let mut status = json!({"id": id, "status": word, "timestamp": (at / 1000).to_string(), "recipient_id": "919876543210",
             "biz_opaque_callback_data": tag.to_string()});
         if word == "failed" {
             let code = *self.rng.pick(&[131_026, 131_047, 131_053, 131_000]);
             status["errors"] = json!([{"code": code, "title": "no"}]);
         }
-        let body = json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
-            "messaging_product": "whatsapp", "metadata": {"phone_number_id": "106540352242922"}, "statuses": [status]}}]}]})
-        .to_string()
-        .into_bytes();
-        let signature = format!("sha256={}", hex(&hmac_sha256(b"test-app-secret", &body)));
-        RawWebhook {
-            headers: vec![("x-hub-signature-256".to_owned(), signature)],
-            query: vec![],
-            body,
-        }
+        meta_signed(
+            &json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
+            "messaging_product": "whatsapp", "metadata": {"phone_number_id": number}, "statuses": [status]}}]}]}),
+        )
+    }
+
+    /// The customer writes to one of the tenants.
+    pub(crate) fn write(&mut self, now: i64, source: &'static str, text: &str) {
+        let raw = if source == "meta" {
+            meta_signed(
+                &json!({"object": "whatsapp_business_account", "entry": [{"id": "1", "changes": [{"field": "messages", "value": {
+                "messaging_product": "whatsapp", "metadata": {"phone_number_id": number_of(ACME)},
+                "messages": [{"from": "919876543210", "id": "wamid.in", "timestamp": (now / 1000).to_string(), "type": "text",
+                    "text": {"body": text}}]}}]}]}),
+            )
+        } else {
+            let body = json!({"whatsapp": {"messages": [{"callback_type": "incoming_message", "sid": "in", "from": "919876543210",
+                "to": "918045210677", "timestamp": "2026-11-22T05:30:00Z", "content": {"type": "text", "text": {"body": text}}}]}});
+            RawWebhook {
+                headers: vec![],
+                query: vec![("token".to_owned(), TOKEN.to_owned())],
+                body: body.to_string().into_bytes(),
+            }
+        };
+        let about = About::Wrote(text.to_owned());
+        self.hook(
+            ACME,
+            source,
+            now,
+            about,
+            format!("the customer writes {text}"),
+            raw,
+        );
     }
 
     fn exotel_report(&mut self, id: &str, tag: &Tag, word: &str, sms: bool) -> RawWebhook {
@@ -630,16 +998,38 @@ pub(crate) fn act(state: &mut State, call: &HttpCall) -> HttpReply {
     match call.label {
         "meta.send_message" => {
             let sent = body(call);
-            message(
+            let tenant = if call.url.contains(number_of(BRAVO)) {
+                BRAVO
+            } else {
+                ACME
+            };
+            let reply = message(
                 state,
+                tenant,
                 sent["biz_opaque_callback_data"].as_str(),
                 false,
                 true,
-            )
+            );
+            if reply.status == 200
+                && let Some(settings) = find(&sent, "payment_settings")
+                && let Some(reference) = find(&sent, "reference_id").and_then(Value::as_str)
+                && let Some((tag, _)) = sent["biz_opaque_callback_data"]
+                    .as_str()
+                    .and_then(Tag::parse_named)
+                && let Some(gateway) = find(settings, "payment_gateway")
+            {
+                let notes = find(gateway, "notes").cloned().unwrap_or_default();
+                state.vendors.checkouts.push(Checkout {
+                    owner: builders::key(tenant, tag.reference.as_str()),
+                    reference: reference.to_owned(),
+                    notes,
+                });
+            }
+            reply
         }
         "exotel.send_whatsapp" => {
             let sent = body(call);
-            message(state, sent["custom_data"].as_str(), false, false)
+            message(state, ACME, sent["custom_data"].as_str(), false, false)
         }
         "exotel.send_sms" => {
             let sent = call
@@ -648,30 +1038,64 @@ pub(crate) fn act(state: &mut State, call: &HttpCall) -> HttpReply {
                 .map(|(_, b)| String::from_utf8_lossy(b).replace("%3A", ":"));
             let sent = sent.unwrap_or_default();
             let tag = sent.split('&').find_map(|f| f.strip_prefix("CustomField="));
-            message(state, tag, true, false)
+            message(state, ACME, tag, true, false)
         }
+        label if label.starts_with("meta.") => state.vendors.meta_payments(now, call),
         _ => state.vendors.razorpay(now, call),
     }
 }
 
-fn message(state: &mut State, tag: Option<&str>, sms: bool, meta: bool) -> HttpReply {
+/// The value of the first field of this name, wherever it is.
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(fields) => fields
+            .get(name)
+            .or_else(|| fields.values().find_map(|v| find(v, name))),
+        Value::Array(items) => items.iter().find_map(|v| find(v, name)),
+        _ => None,
+    }
+}
+
+/// Whose link it is, as its description says.
+fn owner_of(description: &str) -> Option<OrderKey> {
+    let (name, reference) = description.split_once(" bill ")?;
+    let tenant = match name {
+        "Acme Stores" => ACME,
+        "Bravo Bakery" => BRAVO,
+        _ => return None,
+    };
+    Some(builders::key(tenant, reference))
+}
+
+/// A tenant's number at Meta.
+fn number_of(tenant: &str) -> &'static str {
+    if tenant == BRAVO {
+        "206540352242922"
+    } else {
+        "106540352242922"
+    }
+}
+
+fn message(
+    state: &mut State,
+    tenant: &'static str,
+    tag: Option<&str>,
+    sms: bool,
+    meta: bool,
+) -> HttpReply {
     let Some((tag, _)) = tag.and_then(Tag::parse_named) else {
         state.wrong(|| format!("a message with the tag {tag:?}"));
         return broken_reply();
     };
-    check_sending(state, &tag, sms);
+    check_sending(state, tenant, &tag, sms);
     let now = state.now;
-    state.vendors.take(now, tag, sms, meta)
+    state.vendors.take(now, tenant, tag, sms, meta)
 }
 
 /// Nothing is said twice, unless nobody could know that it was said, and then not before a report had its time.
-fn check_sending(state: &mut State, tag: &Tag, sms: bool) {
-    let key = state
-        .items
-        .keys()
-        .find(|k| k.reference == tag.reference)
-        .cloned();
-    let Some(item) = key.and_then(|key: OrderKey| state.items.get(&key)) else {
+fn check_sending(state: &mut State, tenant: &str, tag: &Tag, sms: bool) {
+    let key = builders::key(tenant, tag.reference.as_str());
+    let Some(item) = state.items.get(&key) else {
         return state.wrong(|| format!("{tag} is sent, and there is no such order"));
     };
     let tried = |attempt: u32| {
@@ -682,13 +1106,18 @@ fn check_sending(state: &mut State, tag: &Tag, sms: bool) {
     let Some(this) = tried(tag.attempt) else {
         return state.wrong(|| format!("{tag} is sent before it is stored that it is tried"));
     };
-    let mut wrong = None;
-    for before in state
-        .vendors
-        .accepted
-        .iter()
-        .filter(|a| a.tag.reference == tag.reference && a.tag.message == tag.message)
+    // By when the try began: the request itself may be under way for long.
+    let began = item.events[this].at.get();
+    if state
+        .silenced(&key)
+        .is_some_and(|since| began - since > PATIENCE)
     {
+        return state.wrong(|| format!("{tag} is sent although the customer has said stop"));
+    }
+    let mut wrong = None;
+    for before in state.vendors.accepted.iter().filter(|a| {
+        a.tenant == tenant && a.tag.reference == tag.reference && a.tag.message == tag.message
+    }) {
         let attempt = before.tag.attempt;
         if attempt >= tag.attempt {
             wrong = Some(format!("{tag} is sent after {}", before.tag));
@@ -801,22 +1230,41 @@ pub(crate) fn forged(reference: &str, amount: i64) -> RawWebhook {
         "payment_link": {"entity": {"id": "plink_x", "reference_id": reference, "status": "paid", "amount": amount}},
         "payment": {"entity": {"id": "pay_x", "amount": amount, "currency": "INR", "status": "captured"}}
     });
-    let mut raw = signed("payment_link.paid", 1, payload);
-    let signature = hex(&hmac_sha256(b"another-secret", &raw.body));
-    raw.headers = vec![("x-razorpay-signature".to_owned(), signature)];
-    raw
+    signed("payment_link.paid", 1, &payload, "another-secret")
 }
 
-fn signed(event: &str, created_at: i64, payload: Value) -> RawWebhook {
+fn signed(event: &str, created_at: i64, payload: &Value, secret: &str) -> RawWebhook {
     let body =
         json!({"entity": "event", "event": event, "created_at": created_at, "payload": payload});
     let body = body.to_string().into_bytes();
-    let signature = hex(&hmac_sha256(b"test-webhook-secret", &body));
+    let signature = hex(&hmac_sha256(secret.as_bytes(), &body));
     RawWebhook {
         headers: vec![("x-razorpay-signature".to_owned(), signature)],
         query: vec![],
         body,
     }
+}
+
+fn meta_signed(body: &Value) -> RawWebhook {
+    let body = body.to_string().into_bytes();
+    let signature = format!("sha256={}", hex(&hmac_sha256(b"test-app-secret", &body)));
+    RawWebhook {
+        headers: vec![("x-hub-signature-256".to_owned(), signature)],
+        query: vec![],
+        body,
+    }
+}
+
+fn meta_refund_word(refund: &Refund) -> &'static str {
+    match refund.status {
+        "processed" => "success",
+        other => other,
+    }
+}
+
+fn meta_refund_json(refund: &Refund) -> Value {
+    json!({"id": refund.id, "status": meta_refund_word(refund), "amount": {"value": refund.amount, "offset": 100},
+        "speed_processed": "normal", "created_timestamp": refund.created_at})
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -64,7 +64,9 @@ pub struct State {
     pub now: i64,
     pub(crate) items: BTreeMap<OrderKey, Item>,
     windows: BTreeMap<Contact, Millis>,
-    wishes: BTreeMap<Contact, (Millis, Wish)>,
+    pub(crate) wishes: BTreeMap<Contact, (Millis, Wish)>,
+    /// When a customer's latest wish was stored, milliseconds.
+    heard: BTreeMap<Contact, i64>,
     hidden: BTreeMap<HiddenContact, Known>,
     links: BTreeMap<ShortCode, OrderKey>,
     pub(crate) queue: Fifo,
@@ -136,6 +138,18 @@ impl State {
             self.note(|| format!("WRONG: {what}"));
             self.violation = Some(what);
         }
+    }
+
+    /// Since when this order's customer does not want to be written to.
+    pub(crate) fn silenced(&self, key: &OrderKey) -> Option<i64> {
+        let phone = self.order(key)?.phone.clone();
+        let contact = Contact {
+            tenant: key.tenant.clone(),
+            phone,
+        };
+        let (_, wish) = self.wishes.get(&contact)?;
+        let since = self.heard.get(&contact)?;
+        (*wish == Wish::OptOut).then_some(*since)
     }
 
     /// One order as it stands.
@@ -465,6 +479,8 @@ impl Contacts for World {
             if known.0 < at {
                 *known = (at, wish);
             }
+            let now = s.now;
+            s.heard.insert(contact.clone(), now);
         })
         .await
     }
