@@ -903,12 +903,22 @@ impl Razorpay {
             return Some((reference, Trust::Proven));
         }
         // A link's notes are on its payments. Anybody who starts a checkout can put them there, so a mark of ours makes no money of
-        // it; but a mark of another tenant says whose it is.
-        let is_others = [about.refund, about.payment, about.order]
+        // it; but a mark of another tenant says whose it is. That an attempt failed moves no money, and an open link does not show it.
+        let marks = [about.refund, about.payment, about.order]
             .into_iter()
             .filter_map(|entity| text(entity?.get("notes")?, MARK_NOTE))
-            .any(|mark| matches!(self.proofs.whose(&reference, &mark), Whose::Others));
-        (!is_others).then_some((reference, Trust::Hint))
+            .map(|mark| self.proofs.whose(&reference, &mark));
+        let mut trust = Trust::Hint;
+        for whose in marks {
+            match whose {
+                Whose::Others => return None,
+                Whose::Ours(_) if matches!(told, Told::Payment(AttemptStatus::Failed)) => {
+                    trust = Trust::Proven;
+                }
+                Whose::Ours(_) | Whose::Nobodys => {}
+            }
+        }
+        Some((reference, trust))
     }
 
     /// Which bill a link is for. One that carries our mark is ours; of any other the order knows whether it was given its id.

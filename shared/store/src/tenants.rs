@@ -173,7 +173,8 @@ impl<C: Clock> Tenants for SsmTenants<C> {
     }
 
     async fn all(&self, anew: bool) -> Result<Arc<HashSet<TenantId>>, TenantError> {
-        if anew && self.names.may_list_again(self.clock.now()) {
+        let now = self.clock.now();
+        if (anew && self.names.may_list_again(now)) || !self.guarded {
             self.list().await?;
         }
         match self.names.list(self.clock.now()) {
