@@ -115,18 +115,14 @@ fn the_seeds_are_heard() {
             })
             .flatten()
             .collect();
-        let payments = |wanted| {
-            let proven = heard.iter().filter(
-                |signal| matches!(signal, Signal::Payment { trust, .. } if *trust == wanted),
-            );
-            proven.count()
-        };
+        // Proven, or about a link or transaction that the order may have been given.
+        let is_believed = |signal: &Signal| matches!(signal, Signal::Payment { trust, .. } if *trust != Trust::Hint);
         let expected = matches!(
             sender.name.as_str(),
             "razorpay" | "razorpay+native" | "billdesk" | "billdesk+jose"
         );
         assert_eq!(
-            payments(Trust::Proven) > 0,
+            heard.iter().any(is_believed),
             expected,
             "{}: {heard:?}",
             sender.name
