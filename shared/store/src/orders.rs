@@ -211,7 +211,8 @@ impl DynamoOrders {
             .update_expression(update.expression())
             .condition_expression(update.only_if.join(" AND "))
             .set_expression_attribute_names(update.names())
-            .set_expression_attribute_values(Some(update.values))
+            // An empty map of values is refused as well.
+            .set_expression_attribute_values((!update.values.is_empty()).then_some(update.values))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(OnFailure::AllOld);
         let result = if update.repeatable {
